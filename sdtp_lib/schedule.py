@@ -1,0 +1,121 @@
+"""Which layers cut, and how many tokens each of them keeps (paper, section on token pruning, and Table 1's SDTP-low)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+PRESET_RATIOS = {"paper": 0.9, "keep09": 0.9, "keep08": 0.8, "keep07": 0.7, "low": 0.9}
+PRESET_NAMES = (*PRESET_RATIOS, "none")
+LOW_LAYERS = (4, 9, 14, 19, 24)  # SDTP-low
+SHALLOW = 24  # models of fewer layers get the stages spread out instead of every third layer
+
+
+@dataclass(frozen=True)
+class PruningSchedule:
+    """Stages of pruning: at the input of each of `layers` the tokens still present are cut to `keep_ratio` of them.
+
+    Args:
+        layers: 0-based decoder layers, strictly increasing, none below 1.
+        keep_ratio: share of the tokens present that a stage keeps, in (0, 1].
+        sink_tokens: the first tokens of a prompt, never cut.
+        local_ratio: share of the tokens present, at the end of the prompt, never cut; in [0, 1].
+        min_local_tokens: at least this many of the last tokens are never cut.
+
+    Raises:
+        ValueError: if a value is outside its range; the message names it.
+    """
+
+    layers: tuple[int, ...]
+    keep_ratio: float = 0.9
+    sink_tokens: int = 4
+    local_ratio: float = 0.1
+    min_local_tokens: int = 16
+
+    def __post_init__(self):
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if any(isinstance(x, bool) or not isinstance(x, int) for x in self.layers):
+            raise ValueError(f"layers must be integers, got {self.layers}")
+        if any(x < 1 for x in self.layers):
+            raise ValueError(f"layers must be 1 or higher (layer 0 is never cut), got {self.layers}")
+        if any(a >= b for a, b in zip(self.layers, self.layers[1:])):
+            raise ValueError(f"layers must be strictly increasing, got {self.layers}")
+        if not 0 < self.keep_ratio <= 1:  # also refuses NaN
+            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio}")
+        if not 0 <= self.local_ratio <= 1:
+            raise ValueError(f"local_ratio must be in [0, 1], got {self.local_ratio}")
+        for name in ("sink_tokens", "min_local_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be a whole number, 0 or more, got {value}")
+
+    @classmethod
+    def preset(cls, name: str, num_layers: int, first: int = 4) -> PruningSchedule:
+        """A named schedule for a model of `num_layers` layers.
+
+        `paper`, `keep09`, `keep08`, `keep07` cut at 4, 7, 10, ...; `low` at 4, 9, 14, 19, 24; `none` nowhere. Models of
+        fewer than 24 layers get ten (`low`: five) stages, or as many as fit, spread evenly from layer `first` on.
+
+        Raises:
+            ValueError: for an unknown name, or a model with no layer from `first` on.
+        """
+        if name not in PRESET_NAMES:
+            raise ValueError(f"unknown schedule {name!r}; known: {', '.join(PRESET_NAMES)}")
+        if name == "none":
+            return cls(layers=(), keep_ratio=1.0)
+        if num_layers < SHALLOW:
+            if first >= num_layers:
+                raise ValueError(f"a model of {num_layers} layers has no layer {first} to cut at; pass a smaller first=")
+            stages = min(5 if name == "low" else 10, num_layers - first)
+            return cls.spread(stages, num_layers, first, PRESET_RATIOS[name])
+        layers = LOW_LAYERS if name == "low" else range(4, num_layers, 3)
+        return cls(layers=tuple(x for x in layers if x < num_layers), keep_ratio=PRESET_RATIOS[name])
+
+    @classmethod
+    def spread(cls, stages: int, num_layers: int, first: int, keep_ratio: float, **options) -> PruningSchedule:
+        """`stages` cuts spread evenly over layers `first` to `num_layers - 1`; stage i is at first + floor(i (L - first) / stages).
+
+        Raises:
+            ValueError: if there are more stages than layers to hold them, or a value is out of range.
+        """
+        if stages < 0 or stages > num_layers - first:
+            raise ValueError(f"{stages} stages do not fit layers {first} to {num_layers - 1}")
+        layers = tuple(first + i * (num_layers - first) // stages for i in range(stages))
+        return cls(layers=layers, keep_ratio=keep_ratio, **options)
+
+    def forced(self, present: int, sinks: bool = True) -> tuple[int, int]:
+        """How many of `present` tokens are never cut: (at the start, at the end), together at most `present`."""
+        local = min(present, max(self.min_local_tokens, math.floor(self.local_ratio * present)))
+        return min(self.sink_tokens if sinks else 0, present - local), local
+
+    def keep(self, present: int, sinks: bool = True) -> int:
+        """Tokens that a stage keeps of `present`: max(floor(keep_ratio * present), forced); never 0 unless `present` is."""
+        return max(math.floor(self.keep_ratio * present), sum(self.forced(present, sinks)), min(present, 1))
+
+    def lengths(self, tokens: int, num_layers: int) -> list[int]:
+        """Tokens present at each of `num_layers` layers for a prompt of `tokens` tokens.
+
+        Raises:
+            ValueError: for an empty prompt, or a stage beyond the model.
+        """
+        if tokens < 1:
+            raise ValueError(f"a prompt needs at least one token, got {tokens}")
+        self.check_model(num_layers)
+        present, lengths = tokens, []
+        for layer in range(num_layers):
+            present = self.keep(present) if layer in self.layers else present
+            lengths.append(present)
+        return lengths
+
+    def check_model(self, num_layers: int) -> None:
+        """Raise ValueError if a stage lies beyond a model of `num_layers` layers."""
+        if self.layers and self.layers[-1] >= num_layers:
+            raise ValueError(f"schedule cuts at layer {self.layers[-1]}, but the model has layers 0 to {num_layers - 1}")
+
+    def compression(self, tokens: int, num_layers: int) -> float:
+        """The paper's 1/tau: prompt tokens over the mean number of tokens present per layer."""
+        return tokens * num_layers / sum(self.lengths(tokens, num_layers))
+
+    def to_dict(self) -> dict:
+        """Plain JSON values, as recorded in result files."""
+        return {**asdict(self), "layers": list(self.layers)}
