@@ -1,0 +1,225 @@
+"""Prefill and end-to-end latency of the full and the pruned model, side by side in one session (Table 2)."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from . import models, paths, results
+from .latency import NOTES, latency_record, latency_table
+from .pruning import TokenPruning
+from .schedule import PRESET_NAMES, PruningSchedule
+from .scorers import Scorer
+from .timing import Run, timed_run
+
+MODES = ("prefill", "end2end")
+BASELINE = "none"
+RESUME_KEYS = ("mode", "config", "seed", "repeats", "new_tokens", "threads")  # besides those of every result file
+WARMUP_TOKENS = 4  # enough decode steps to touch every kernel of a step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep measures, checked before a model is loaded.
+
+    Args:
+        mode: `prefill`, or `end2end` which decodes as well.
+        configs: presets of `PruningSchedule`.
+        lengths: prompt lengths in tokens; the prompts are seeded random ids, batch 1.
+        repeats: timed runs of each side, after one short warm-up.
+        new_tokens: generated on both sides, no more and no less; `prefill` stops at the first.
+        seed: of prompts and random weights.
+        resume: go on with the lengths that agreeing files lack, instead of starting afresh.
+        profile_name: folder of results, recorded with them.
+
+    Raises:
+        ValueError: for a value out of range or an unknown name; the message names it.
+    """
+
+    mode: str
+    configs: Sequence[str]
+    lengths: Sequence[int]
+    repeats: int = 3
+    new_tokens: int = 128
+    seed: int = 0
+    resume: bool = False
+    profile_name: str = "demo"
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
+        for config in self.configs:
+            if config not in PRESET_NAMES:
+                raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
+        if not self.lengths or min(self.lengths) < 1:
+            raise ValueError(f"lengths must be 1 token or more, got {list(self.lengths)}")
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be 1 or more, got {self.repeats}")
+        if self.new_tokens < 2:
+            raise ValueError(f"new_tokens must be 2 or more, or there is no decode to time, got {self.new_tokens}")
+
+
+def profile(
+    mode: str,
+    config: str,
+    lengths: Sequence[int],
+    model: str = "scaled-mistral",
+    pruner: str | os.PathLike | None = None,
+    dtype: str = "bfloat16",
+    output: str | os.PathLike | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    **options,
+) -> dict:
+    """Time one schedule, or with `config="none"` the full model alone, and write one result file.
+
+    Args:
+        mode, config, lengths, options: see `Plan`.
+        model, dtype, device, revision: see `models.load_model`.
+        pruner: folder of a trained pruner; a shape needs none.
+        output: result file; by default `latency_results_<config>.json` (`none`: `..._baseline.json`) of the profile.
+
+    Returns:
+        The document written: `{"metadata": ..., "results": {"4096": ...}}`.
+
+    Raises:
+        ValueError: for a bad argument, a pruner that does not fit, or a file that `resume` cannot continue.
+        FileNotFoundError: for a missing model or pruner folder. Neither leaves a file behind.
+    """
+    plan = Plan(mode, [config], lengths, **options)
+    if pruner is not None and not Path(pruner).is_dir():
+        raise FileNotFoundError(f"pruner folder {pruner} does not exist")  # before minutes are spent on the model
+    loaded, _ = models.load_model(model, dtype, device, revision, plan.seed)
+    schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
+    scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
+    return _run(loaded, scorer, plan, {config: Path(output or default_file(config, plan.profile_name))})[config]
+
+
+def sweep(
+    model: PreTrainedModel,
+    pruner: Scorer,
+    configs: Sequence[str] = ("keep09", "keep08", "keep07"),
+    lengths: Sequence[int] = (512, 1024, 2048),
+    mode: str = "end2end",
+    folder: str | os.PathLike | None = None,
+    **options,
+) -> dict[str, dict]:
+    """Time several schedules against one shared baseline, all of them taking turns within each repeat.
+
+    Writes `latency_results_baseline.json` and a `latency_results_<config>.json` for each config into `folder`.
+
+    Args:
+        model, pruner: loaded ones, see `models.load_model` and `models.load_pruner`.
+        configs, lengths, mode, options: see `Plan`.
+        folder: by default the results of the profile.
+
+    Returns:
+        config -> document as written; the baseline's is under `none`.
+
+    Raises:
+        ValueError: as `profile`, before anything is written.
+    """
+    plan = Plan(mode, configs, lengths, **options)
+    files = {config: default_file(config, plan.profile_name) for config in (BASELINE, *configs)}
+    if folder is not None:
+        files = {config: Path(folder) / path.name for config, path in files.items()}
+    return _run(model, pruner, plan, files)
+
+
+def default_file(config: str, profile_name: str) -> Path:
+    """Where the results of a config go."""
+    return Path(paths.results(profile_name)) / f"latency_results_{'baseline' if config == BASELINE else config}.json"
+
+
+def _run(model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path]) -> dict[str, dict]:
+    """Time every length that is not done yet; all files are rewritten after each."""
+    schedules = {
+        config: PruningSchedule.preset(config, model.config.num_hidden_layers) for config in (BASELINE, *files)
+    }
+    for schedule in schedules.values():
+        if hasattr(pruner, "check"):
+            pruner.check(model.config.hidden_size, schedule.layers)
+    sides = {name: TokenPruning(schedule, pruner) if schedule.layers else None for name, schedule in schedules.items()}
+    documents = {name: _document(path, _metadata(model, plan, name, schedules[name]), plan.resume)
+                 for name, path in files.items()}  # fmt: skip
+    done = set.intersection(*({n for n, row in d["results"].items() if "error" not in row} for d in documents.values()))
+    todo = [length for length in dict.fromkeys(plan.lengths) if str(length) not in done]
+    with tqdm(total=len(todo) * len(sides) * (plan.repeats + 1), unit="run", desc=f"{plan.mode} latency") as bar:
+        for length in todo:
+            bar.set_postfix_str(f"{length} tokens")
+            try:
+                runs = _alternate(model, sides, length, plan, bar)
+                records = {
+                    name: latency_record(model.config, schedules[name], runs[BASELINE], runs[name]) for name in files
+                }
+            except Exception as error:  # a length that does not fit the memory must not cost the others
+                message = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+                records = {name: {"error": message} for name in files}
+            _free(model.device)
+            for name, path in files.items():
+                merged = {**documents[name]["results"], str(length): records[name]}
+                documents[name]["results"] = dict(sorted(merged.items(), key=lambda item: int(item[0])))
+                results.write_json(path, documents[name])
+            tqdm.write(latency_table(length, records))
+    return documents
+
+
+def _metadata(model: PreTrainedModel, plan: Plan, config: str, schedule: PruningSchedule) -> dict:
+    return results.metadata(
+        profile=plan.profile_name,
+        model=model,
+        schedule=schedule,
+        mode=plan.mode,
+        config=config,
+        seed=plan.seed,
+        repeats=plan.repeats,
+        new_tokens=plan.new_tokens,
+        notes=NOTES,
+    )
+
+
+def _document(path: Path, metadata: dict, resume: bool) -> dict:
+    """An empty document, or the one to continue."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a result file")
+    if not (resume and path.exists()):
+        return {"metadata": metadata, "results": {}}
+    document = results.read_json(path)
+    if not isinstance(document, dict) or not {"metadata", "results"} <= document.keys():
+        raise ValueError(f"cannot resume: {path} holds no latency results")
+    results.check_resumable(document["metadata"], metadata, (*results.RESUME_KEYS, *RESUME_KEYS))
+    return document
+
+
+def _alternate(
+    model: PreTrainedModel, sides: dict[str, TokenPruning | None], length: int, plan: Plan, bar: tqdm
+) -> dict[str, list[Run]]:
+    """Timed runs of each side; sides take turns, in reverse every other time, so that none is always first."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    ids: Tensor = torch.randint(model.config.vocab_size, (1, length), generator=generator).to(model.device)
+    new_tokens = 1 if plan.mode == "prefill" else plan.new_tokens
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    for turn in range(plan.repeats + 1):
+        for name in list(sides) if turn % 2 else reversed(sides):
+            with sides[name](model) if sides[name] else nullcontext():
+                run = timed_run(model, ids, new_tokens if turn else min(new_tokens, WARMUP_TOKENS))
+            if turn:
+                runs[name].append(run)
+            bar.update()
+    return runs
+
+
+def _free(device: torch.device) -> None:
+    """Give the memory of a length back, also of one that failed."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,97 @@
+"""Greedy answers of a model, pruned or not, to LongBench records, in left-padded batches, each with its score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..pruning import TokenPruning
+from .metrics import DATASETS, score
+from .prompts import build_prompt, encode
+
+
+@torch.inference_mode()
+def score_records(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict],
+    pruning: TokenPruning | None = None,
+    *,
+    batch_size: int = 8,
+    templates: Mapping[str, str] | None = None,
+    title: str | None = None,
+) -> list[dict]:
+    """Answer every record greedily and score it; left-padded batches of one answer length, longest prompts first.
+
+    Args:
+        records: LongBench records.
+        pruning: prunes each prompt; None runs the model as it is.
+        templates: dataset -> prompt template, see `load_templates`.
+        title: label of the progress bar (TQDM_DISABLE=1 hides it).
+
+    Returns:
+        One dict per record, in order: `_id`, `dataset`, `prompt_tokens`, `truncated`, `tokens_per_layer` (tokens of the
+        prompt present at each layer), `prediction`, `answers`, `score` (0 to 1).
+
+    Raises:
+        ValueError: before the model runs, for a `batch_size` below 1, an unknown dataset, or an empty prompt.
+    """
+    check_batch_size(batch_size)
+    prompts = []
+    for record in records:
+        text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
+        limit = model.config.max_position_embeddings - spec.max_new_tokens
+        prompts.append(encode(tokenizer, text, limit, spec.chat))
+    answer_length = [DATASETS[record["dataset"]].max_new_tokens for record in records]
+    order = sorted(range(len(records)), key=lambda i: (answer_length[i], len(prompts[i][0])), reverse=True)
+    batches: list[list[int]] = []
+    for i in order:
+        if not batches or len(batches[-1]) == batch_size or answer_length[batches[-1][0]] != answer_length[i]:
+            batches.append([])
+        batches[-1].append(i)
+    samples: list[dict] = [{} for _ in records]
+    with tqdm(total=len(records), desc=title, unit="prompt") as bar:
+        for batch in batches:
+            ids = [prompts[i][0] for i in batch]
+            predictions, present = _answer(model, tokenizer, ids, answer_length[batch[0]], pruning)
+            for i, prediction, tokens in zip(batch, predictions, present, strict=True):
+                record = records[i]
+                samples[i] = {
+                    "_id": record["_id"], "dataset": record["dataset"], "prompt_tokens": len(prompts[i][0]),
+                    "truncated": prompts[i][1], "tokens_per_layer": tokens, "prediction": prediction,
+                    "answers": record["answers"],
+                    "score": score(record["dataset"], prediction, record["answers"], record.get("all_classes")),
+                }  # fmt: skip
+            bar.update(len(batch))
+    return samples
+
+
+def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
+    """Greedy answers of one batch, and for each row the prompt tokens present at every layer."""
+    width, device = max(map(len, prompts)), model.device
+    end = model.generation_config.eos_token_id
+    end = tokenizer.eos_token_id if end is None else end
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    with pruning(model) if pruning else nullcontext() as trace:
+        out = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
+            temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end,
+        )  # fmt: skip
+    counts = {layer: (kept >= 0).sum(dim=1).tolist() for layer, kept in trace.kept_positions.items()} if trace else {}
+    present = [[len(prompt)] for prompt in prompts]
+    for row, tokens in enumerate(present):
+        for layer in range(1, model.config.num_hidden_layers):
+            tokens.append(counts[layer][row] if layer in counts else tokens[-1])
+    return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), present
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError unless `batch_size` is a whole number of 1 or more."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number, 1 or more, got {batch_size}")

@@ -1,0 +1,172 @@
+"""LongBench and LongBench-mini under any token score: prompts, pruned generation, metrics, summary."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import paths, results
+from ..baselines import METHODS, make_scorer
+from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
+from ..models import load_model, load_pruner
+from ..pruning import TokenPruning
+from ..schedule import PRESET_NAMES, PruningSchedule
+from ..scorers import Scorer
+from .answers import check_batch_size, score_records
+from .metrics import MINI, expand_tasks
+from .prompts import load_templates
+from .summary import summarise
+
+TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
+
+
+def evaluate(
+    tasks: str | Sequence[str] = "longbench_mini",
+    method: str = "sdtp",
+    schedule: str | PruningSchedule = "paper",
+    limit: int | None = 50,
+    model: str | os.PathLike | None = None,
+    pruner: str | os.PathLike | None = None,
+    output: str | os.PathLike | None = None,
+    *,
+    batch_size: int = 8,
+    seed: int = 0,
+    data: str | os.PathLike | None = None,
+    positions: str = "original",
+    dtype: str = "bfloat16",
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    profile: str | None = None,
+) -> dict:
+    """Score a model on tasks under one method: what `sdtp evaluate` runs.
+
+    Args:
+        tasks: `longbench_mini`, `longbench`, dataset names, or several of them (see `expand_tasks`).
+        method: `full` (no pruning), `sdtp` (the trained pruner), or a name of `BASELINES`.
+        schedule: a preset's name or a schedule; without effect for `full`.
+        limit: records per dataset; None takes all.
+        model: `demo` (default), a folder, or a Hub name; see `load_model`.
+        pruner: folder of the trained pruner; the demo model has its own.
+        output: JSON file to write; every sample goes to `<stem>.samples.jsonl` beside it.
+        seed: of the random scorer and of the bootstrap.
+        data: folder or Hub name of the records; by default LongBench-mini is embedded, LongBench comes from the Hub.
+        positions: see `TokenPruning`.
+        revision: commit of the model on the Hub.
+        profile: recorded with the result.
+
+    Returns:
+        What `summarise` gives, and `metadata`.
+
+    Raises:
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, or bad records.
+        FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
+    """
+    names = expand_tasks(tasks)
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if isinstance(schedule, str) and schedule not in PRESET_NAMES:
+        raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(PRESET_NAMES)}")
+    if output is not None and Path(output).is_dir():
+        raise ValueError(f"output {output} is a folder; give a file name")
+    check_batch_size(batch_size)
+    sources = {name: data or ("mini" if name in MINI else LONGBENCH) for name in names}
+    records = [record for name in names for record in longbench_records(name, sources[name], limit)]
+    model = "demo" if model is None else model
+    loaded, tokenizer = load_model(model, dtype, device, revision)
+    if tokenizer is None:
+        raise ValueError(f"model {model} has no tokenizer, so it cannot be evaluated")
+    resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
+    scorer = None
+    if method == "sdtp":
+        folder = paths.DEMO_PRUNER if pruner is None and str(model) == "demo" else pruner
+        scorer = load_pruner(folder, loaded, resolved, seed)
+    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
+    summary, samples = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
+    summary["metadata"] = results.metadata(
+        schedule=resolved, profile=profile, model=loaded, dtype=dtype, seeds={"seed": seed}, repeats=1, method=method,
+        tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}), batch_size=batch_size,
+        data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
+    )  # fmt: skip
+    if output is not None:
+        results.write_json(output, summary)
+        lines = "".join(json.dumps(row) + "\n" for row in samples)
+        results.write_text(Path(output).with_suffix(".samples.jsonl"), lines)
+    return summary
+
+
+def compare(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict],
+    pruner: Scorer | None = None,
+    methods: Sequence[str] = TABLE1_METHODS,
+    schedules: Mapping[str, str | PruningSchedule] | None = None,
+    **options,
+) -> dict[str, dict]:
+    """Several methods on the same records, for `table1`: method -> what `summarise` gives.
+
+    Args:
+        records: LongBench records, of any number of datasets.
+        methods: names of METHODS; with `-low` behind them under the `low` preset instead of `paper`.
+        schedules: method -> schedule, where it should be another one.
+        options: of `measure`.
+
+    Raises:
+        ValueError: for an unknown method, before anything runs.
+    """
+    for method in methods:
+        make_scorer(method.removesuffix("-low"), pruner)
+    found = {}
+    for method in methods:
+        schedule = (schedules or {}).get(method, "low" if method.endswith("-low") else "paper")
+        found[method], _ = measure(model, tokenizer, records, method.removesuffix("-low"), schedule, pruner, **options)
+    return found
+
+
+def measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict],
+    method: str,
+    schedule: str | PruningSchedule = "paper",
+    pruner: Scorer | None = None,
+    *,
+    seed: int = 0,
+    positions: str = "original",
+    **options,
+) -> tuple[dict, list[dict]]:
+    """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
+
+    Args:
+        options: `batch_size` and `templates` of `score_records`.
+
+    Raises:
+        ValueError: for an unknown method or schedule, or `sdtp` without a pruner.
+    """
+    scorer, pruning = make_scorer(method, pruner, seed), None
+    if method != "full":
+        pruning = TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)
+    samples = score_records(model, tokenizer, records, pruning, title=method, **options)
+    return summarise(samples, seed), samples
+
+
+def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) -> PruningSchedule:
+    """A preset by name, or a schedule as it is, checked against the model's number of layers.
+
+    Raises:
+        ValueError: for an unknown name, or a stage beyond the model.
+    """
+    layers = model.config.num_hidden_layers
+    schedule = PruningSchedule.preset(schedule, layers) if isinstance(schedule, str) else schedule
+    schedule.check_model(layers)
+    return schedule
+
+
+def _label(source: str | os.PathLike) -> str:
+    """A data source as recorded: a local path by its last part alone."""
+    return Path(source).name if os.path.exists(source) else str(source)

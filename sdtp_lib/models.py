@@ -1,0 +1,150 @@
+"""Loading models and pruners: random-weight shapes, the demo model, local folders, and the Hub.
+
+Latency, memory and FLOPs do not depend on the weights, so a shape is enough to measure them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from . import paths
+from .schedule import PruningSchedule
+from .scorers import TokenPruner
+
+SHAPES = {
+    "scaled-mistral": dict(
+        hidden_size=512, intermediate_size=1792, num_hidden_layers=32, num_attention_heads=8, num_key_value_heads=2,
+        vocab_size=32000, rope_theta=1e6, sliding_window=None, max_position_embeddings=131072,
+    ),
+    "mistral-7b": dict(
+        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
+        vocab_size=32000, rope_theta=1e6, sliding_window=None, max_position_embeddings=131072,
+    ),
+}  # fmt: skip
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or the GPU if there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def load_model(
+    name: str | os.PathLike,
+    dtype: str = "bfloat16",
+    device: str | torch.device | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """A causal language model in eval mode, without gradients, with sdpa attention, and its tokenizer.
+
+    Args:
+        name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, a local folder, or a Hub name `owner/model`.
+        dtype: one of `DTYPES`.
+        device: see `pick_device`.
+        revision: commit to load from the Hub.
+        seed: of a shape's random weights.
+
+    Returns:
+        (model, tokenizer); the tokenizer is None if there is none, and pads on the left. `model.name_or_path` says what
+        was loaded, for result files.
+
+    Raises:
+        ValueError: for an unknown name or dtype, or damaged weights.
+        FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    device, name = pick_device(device), os.fspath(name)
+    if name in SHAPES:
+        model, tokenizer, label = _random_model(MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed), None, name
+    elif name == "demo" or os.path.isdir(name):
+        model, tokenizer = _from_folder(Path(paths.DEMO_CHECKPOINT if name == "demo" else name), DTYPES[dtype])
+        label = name
+    elif name.count("/") == 1 and name[0] not in "./~":
+        model, tokenizer = _from_hub(name, revision, DTYPES[dtype])
+        label = f"{name}@{model.config._commit_hash or revision}"
+    elif os.sep in name:
+        raise FileNotFoundError(f"model folder {name} does not exist")
+    else:
+        known = ", ".join(["demo", *SHAPES])
+        raise ValueError(f"unknown model {name!r}; known: {known}, a folder, or owner/model on the Hub")
+    model.name_or_path = label
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def load_pruner(
+    folder: str | os.PathLike | None, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0
+) -> TokenPruner:
+    """The pruner of a folder, on the model's device and in its dtype.
+
+    Without a folder the demo model gets the pruner it is shipped with, a shape a seeded random one.
+
+    Raises:
+        ValueError: if it does not fit model or schedule, is damaged, or is not named for a model with real weights.
+        FileNotFoundError: if the folder or a file in it is missing.
+    """
+    hidden_size = model.config.hidden_size
+    if folder is None and model.name_or_path == "demo":
+        folder = paths.DEMO_PRUNER
+    if folder is not None:
+        pruner = TokenPruner.from_pretrained(folder)
+    elif model.name_or_path in SHAPES:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            pruner = TokenPruner(hidden_size, schedule.layers)
+    else:
+        raise ValueError(f"model {model.name_or_path!r} needs the folder of a trained pruner")
+    pruner.check(hidden_size, schedule.layers)
+    return pruner.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False)
+
+
+def _random_model(config: MistralConfig, dtype: torch.dtype, device: torch.device, seed: int) -> PreTrainedModel:
+    """Seeded random weights, made on the device and in the dtype they are used in."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+
+
+def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"model folder {folder} does not exist")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"model folder {folder} has no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"model folder {folder} has no safetensors weights; pickled weights are never loaded")
+    try:
+        model = _pretrained(str(folder), dtype, local_files_only=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"weights in {folder} are damaged: {str(error).splitlines()[0]}") from None
+    has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
+    return model, _tokenizer(str(folder), local_files_only=True) if has_tokenizer else None
+
+
+def _from_hub(name: str, revision: str | None, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    try:
+        return _pretrained(name, dtype, revision=revision), _tokenizer(name, revision=revision)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise FileNotFoundError(f"{name} is no folder here and did not load from the Hub: {reason}") from None
+
+
+def _pretrained(source: str, dtype: torch.dtype, **where) -> PreTrainedModel:
+    model, info = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
+        output_loading_info=True, **where,
+    )  # fmt: skip
+    if info["missing_keys"]:  # transformers would fill them with random numbers and go on
+        raise ValueError(f"weights in {source} lack {sorted(info['missing_keys'])[0]}")
+    return model
+
+
+def _tokenizer(source: str, **where) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, padding_side="left", **where)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
