@@ -51,7 +51,9 @@ class ModelAdapter:
         if kind not in FAMILIES:
             raise ValueError(f"model family {kind!r} is not supported; supported: {', '.join(FAMILIES)}")
         family, decoder = FAMILIES[kind], model.get_decoder() if hasattr(model, "lm_head") else model
-        return cls(decoder, attrgetter(family.layers)(decoder), attrgetter(family.rotary)(decoder), model.config.hidden_size)
+        return cls(
+            decoder, attrgetter(family.layers)(decoder), attrgetter(family.rotary)(decoder), model.config.hidden_size
+        )
 
     def window(self, layer: int) -> int | None:
         """How many positions back a layer attends, or None if all."""

@@ -78,7 +78,7 @@ class ForwardPass:
     shared: dict[Any, Any] = field(default_factory=dict)
 
     def read_padding(self) -> None:
-        """Count the real tokens of each row from the 2-D mask: the one transfer to the host that a padded prefill makes.
+        """Count the real tokens of each row from the 2-D mask: the one transfer to the host of a padded prefill.
 
         Raises:
             ValueError: for padding that is not on the left, or a row of pads alone.

@@ -42,7 +42,9 @@ def attention_mask(visible: Tensor, implementation: str, dtype: torch.dtype) -> 
     if implementation == "sdpa":
         return visible
     if implementation == "eager":
-        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
+        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
+            ~visible, torch.finfo(dtype).min
+        )
     return visible[:, 0, -1].long()
 
 

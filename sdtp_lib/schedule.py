@@ -1,9 +1,10 @@
-"""Which layers cut, and how many tokens each of them keeps (paper, section on token pruning, and Table 1's SDTP-low)."""
+"""Which layers cut, and how many tokens each of them keeps (the paper's schedule, and Table 1's SDTP-low)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 PRESET_RATIOS = {"paper": 0.9, "keep09": 0.9, "keep08": 0.8, "keep07": 0.7, "low": 0.9}
 PRESET_NAMES = (*PRESET_RATIOS, "none")
@@ -38,7 +39,7 @@ class PruningSchedule:
             raise ValueError(f"layers must be integers, got {self.layers}")
         if any(x < 1 for x in self.layers):
             raise ValueError(f"layers must be 1 or higher (layer 0 is never cut), got {self.layers}")
-        if any(a >= b for a, b in zip(self.layers, self.layers[1:])):
+        if any(a >= b for a, b in pairwise(self.layers)):
             raise ValueError(f"layers must be strictly increasing, got {self.layers}")
         if not 0 < self.keep_ratio <= 1:  # also refuses NaN
             raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio}")
@@ -65,7 +66,9 @@ class PruningSchedule:
             return cls(layers=(), keep_ratio=1.0)
         if num_layers < SHALLOW:
             if first >= num_layers:
-                raise ValueError(f"a model of {num_layers} layers has no layer {first} to cut at; pass a smaller first=")
+                raise ValueError(
+                    f"a model of {num_layers} layers has no layer {first} to cut at; pass a smaller first="
+                )
             stages = min(5 if name == "low" else 10, num_layers - first)
             return cls.spread(stages, num_layers, first, PRESET_RATIOS[name])
         layers = LOW_LAYERS if name == "low" else range(4, num_layers, 3)
@@ -73,7 +76,7 @@ class PruningSchedule:
 
     @classmethod
     def spread(cls, stages: int, num_layers: int, first: int, keep_ratio: float, **options) -> PruningSchedule:
-        """`stages` cuts spread evenly over layers `first` to `num_layers - 1`; stage i is at first + floor(i (L - first) / stages).
+        """`stages` cuts spread evenly over the layers from `first` on: stage i at first + floor(i (L - first) / stages).
 
         Raises:
             ValueError: if there are more stages than layers to hold them, or a value is out of range.
@@ -89,7 +92,7 @@ class PruningSchedule:
         return min(self.sink_tokens if sinks else 0, present - local), local
 
     def keep(self, present: int, sinks: bool = True) -> int:
-        """Tokens that a stage keeps of `present`: max(floor(keep_ratio * present), forced); never 0 unless `present` is."""
+        """Tokens that a stage keeps of `present`: max(floor(keep_ratio * present), forced), and at least one."""
         return max(math.floor(self.keep_ratio * present), sum(self.forced(present, sinks)), min(present, 1))
 
     def lengths(self, tokens: int, num_layers: int) -> list[int]:
@@ -110,7 +113,9 @@ class PruningSchedule:
     def check_model(self, num_layers: int) -> None:
         """Raise ValueError if a stage lies beyond a model of `num_layers` layers."""
         if self.layers and self.layers[-1] >= num_layers:
-            raise ValueError(f"schedule cuts at layer {self.layers[-1]}, but the model has layers 0 to {num_layers - 1}")
+            raise ValueError(
+                f"schedule cuts at layer {self.layers[-1]}, but the model has layers 0 to {num_layers - 1}"
+            )
 
     def compression(self, tokens: int, num_layers: int) -> float:
         """The paper's 1/tau: prompt tokens over the mean number of tokens present per layer."""

@@ -108,7 +108,9 @@ class TokenPruner(nn.Module):
             raise FileNotFoundError(f"pruner folder {folder} does not exist")
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
-                pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+                pickles = sorted(
+                    p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+                )
                 hint = f"; {pickles[0]} looks like a pickle, which is never loaded" if pickles else ""
                 raise FileNotFoundError(f"pruner folder {folder} has no {name}{hint}")
         try:
@@ -118,7 +120,9 @@ class TokenPruner(nn.Module):
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / CONFIG_FILE} is damaged: {error!r}") from None
         if version != FORMAT_VERSION:
-            raise ValueError(f"{folder / CONFIG_FILE} has format version {version}, this library reads {FORMAT_VERSION}")
+            raise ValueError(
+                f"{folder / CONFIG_FILE} has format version {version}, this library reads {FORMAT_VERSION}"
+            )
         try:
             weights = load_file(folder / WEIGHTS_FILE)
         except (SafetensorError, OSError, ValueError) as error:
@@ -127,7 +131,9 @@ class TokenPruner(nn.Module):
         try:
             pruner.load_state_dict(weights)
         except RuntimeError:
-            raise ValueError(f"{folder / WEIGHTS_FILE} does not fit its configuration (names or shapes differ)") from None
+            raise ValueError(
+                f"{folder / WEIGHTS_FILE} does not fit its configuration (names or shapes differ)"
+            ) from None
         if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
             raise ValueError(f"{folder / WEIGHTS_FILE} holds NaN or infinite weights")
         return pruner.requires_grad_(False).eval()

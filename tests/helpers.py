@@ -96,7 +96,11 @@ class Reference:
                     [k == q or (k < q and k in here and (window is None or q - k < window)) for k in range(total)]
                     for q in range(total)
                 ])  # fmt: skip
-                mask = torch.zeros(total, total).masked_fill(~visible, torch.finfo(torch.float32).min) if eager else visible
+                mask = (
+                    torch.zeros(total, total).masked_fill(~visible, torch.finfo(torch.float32).min)
+                    if eager
+                    else visible
+                )
                 changed = {"attention_mask": mask[None, None]}
                 if self.positions == "compact":
                     ids = torch.tensor([[max(0, sum(c <= q for c in here) - 1) for q in range(total)]])

@@ -33,7 +33,7 @@ def test_ragged_rows_keep_what_each_keeps_alone(rows, schedule, absent):
     scores = torch.tensor([[absent] * (tokens - len(r)) + r for r in rows])
     present = [len(r) for r in rows]
     keep = [schedule.keep(n) for n in present]
-    numbers = torch.tensor([present, keep, *zip(*[schedule.forced(n) for n in present])])
+    numbers = torch.tensor([present, keep, *zip(*[schedule.forced(n) for n in present], strict=True)])
     index, filled = select_ragged(scores, *numbers, max(keep))
     for row, values in enumerate(rows):
         expected = naive_choice(values, list(range(len(values))), schedule)

@@ -1,0 +1,56 @@
+# make reproduce | make test | make test-slow: each installs into .venv first, once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+NEWEST := .venv-newest/bin/python
+# Torch goes first and alone: later installs then find it there, whichever build it is, and do not choose another.
+TORCH := $(shell grep '^torch==' requirements.lock)
+PIP := -m pip --disable-pip-version-check install --quiet
+PLAIN := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
+ENGINE_TESTS := tests/test_schedule.py tests/test_selection.py tests/test_scorers.py tests/test_pruning.py
+
+.PHONY: install reproduce notebooks test test-slow test-newest lint clean
+
+reproduce: install ## every notebook with the demo profile, then results/REPRODUCTION.md
+	$(BIN)/sdtp reproduce --profile demo
+
+test: install ## quick tests, then every stored notebook run again and compared
+	$(BIN)/pytest -m "not slow" tests
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
+	  folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	  $(PLAIN) MPLBACKEND=module://matplotlib_inline.backend_inline \
+	  SDTP_RESULTS="$$folder/results" SDTP_FIGURES="$$folder/figures" \
+	  $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
+	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
+	else echo "nbval skipped: there are no notebooks yet"; fi
+
+test-slow: install ## the tests that take longer
+	@status=0; $(BIN)/pytest -m slow tests || status=$$?; \
+	if [ $$status -eq 5 ]; then echo "there are no slow tests yet"; status=0; fi; exit $$status
+
+test-newest: ## the engine's tests on the newest transformers 5, in an environment of its own
+	$(PYTHON) -m venv .venv-newest
+	$(NEWEST) $(PIP) $(TORCH)
+	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" hypothesis pytest "pandas<3" tabulate
+	$(NEWEST) -c "import torch, transformers; print('torch', torch.__version__, 'transformers', transformers.__version__)"
+	PYTHONPATH=. $(NEWEST) -m pytest $(ENGINE_TESTS)
+
+notebooks: install ## execute the notebooks in place, as they are stored
+	$(BIN)/python -c "import sys; from sdtp_lib.reproduce import store; [store(name) for name in sys.argv[1:]]" notebooks/*.ipynb
+
+lint: install
+	$(BIN)/ruff check .
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 is needed: make PYTHON=/where/it/is')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) $(TORCH)
+	$(BIN)/python $(PIP) -r requirements.lock
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,188 @@
+"""The `sdtp` command. Every module but the schedule's names is imported by the one command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .schedule import PRESET_NAMES
+
+LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
+MODES = ("prefill", "end2end")
+DTYPES = ("bfloat16", "float16", "float32")
+BAD_INPUT, FAILED = 2, 1
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses bad arguments with one line and exit status 2; knows no abbreviations, as they would not last."""
+
+    def __init__(self, **options):
+        super().__init__(**options, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """One line on stderr, without the usage."""
+        self.exit(BAD_INPUT, f"sdtp: error: {' '.join(message.split())}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 2 for bad input, 1 for a notebook that failed."""
+    options = vars(build_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        command(**options)
+    except (ValueError, OSError) as error:
+        return _complain(error, BAD_INPUT)
+    except RuntimeError as error:
+        if type(error).__name__ != "NotebookFailed":  # importing its class would import papermill
+            raise
+        return _complain(error, FAILED)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the parsed options are the keyword arguments of `command`."""
+    parser = Parser(prog="sdtp", description="Saliency-driven dynamic token pruning: train, measure and reproduce.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, add_options in (
+        ("mark", _mark, _mark_options),
+        ("train", _train, _train_options),
+        ("profile", _profile, _profile_options),
+        ("evaluate", _evaluate, _evaluate_options),
+        ("report", _report, _report_options),
+        ("reproduce", _reproduce, _reproduce_options),
+    ):
+        summary = command.__doc__
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=command)
+        add_options(sub)
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
+    parser.add_argument("--model", default=default, metavar="NAME|FOLDER", help=help)
+    parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
+    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights")
+    parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
+
+
+def _mark_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
+    parser.add_argument(
+        "--data", default="demo", metavar="NAME", help="demo, dolly, or a folder of prompts with answers"
+    )
+    parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
+    parser.add_argument("--target", choices=("answer", "all"), default="answer", help="whose likelihood counts")
+    parser.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="longer samples are passed over")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples drawn")
+    _model_options(parser, "demo", "float32", "the frozen model: demo, a folder, or a name on the Hub")
+
+
+def _train_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--marks", required=True, metavar="FOLDER", help="what `sdtp mark` wrote")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the pruner goes")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its stages are trained")
+    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes over the marks")
+    parser.add_argument("--without", nargs="+", choices=("rank", "mse"), default=(), help="losses to leave out")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
+    _model_options(parser, "demo", "float32", "the frozen model that made the marks")
+
+
+def _profile_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
+    parser.add_argument("--config", required=True, choices=PRESET_NAMES, help="a schedule; none: the full model alone")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs of each side")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts and of random weights")
+    parser.add_argument(
+        "--output", default=None, metavar="FILE.json", help="by default a file among the demo's results"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the lengths that the file lacks")
+    _model_options(parser, "scaled-mistral", "bfloat16",
+                   "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
+
+
+def _evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help="longbench_mini, longbench, datasets")
+    parser.add_argument("--method", required=True, help="full, sdtp, or a baseline such as random and recency")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
+    parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
+    parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
+    _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--baseline", required=True, metavar="FILE", help="what `sdtp profile --config none` wrote")
+    for ratio in ("09", "08", "07"):
+        parser.add_argument(f"--sdtp{ratio}", required=True, metavar="FILE", help=f"the same for keep{ratio}")
+    parser.add_argument("--mode", required=True, choices=MODES, help="which times to compare")
+    parser.add_argument("--lengths", nargs="+", type=int, default=None, metavar="N", help="by default all measured")
+    parser.add_argument("--output", required=True, metavar="FILE.md", help="the table, in Markdown")
+
+
+def _reproduce_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="demo", help="a folder of notebooks/profiles")
+    parser.add_argument("--only", default=None, metavar="NN", help="run this notebook alone")
+    parser.add_argument("--resume", action="store_true", help="skip notebooks that are done and unchanged")
+
+
+def _mark(**options) -> None:
+    """Stage 1: mark how much each token matters to the model's output."""
+    from .saliency import mark
+
+    mark(**options)
+
+
+def _train(**options) -> None:
+    """Stage 2: train a pruner to predict the marks."""
+    from .training import train
+
+    train(**options)
+
+
+def _profile(**options) -> None:
+    """Time the full and the pruned model side by side."""
+    from .benchmark import profile
+
+    profile(**options)
+
+
+def _evaluate(**options) -> None:
+    """Score answers on LongBench or LongBench-mini under one method."""
+    from .evaluation.longbench import evaluate
+    from .results import markdown_table
+
+    summary = evaluate(**options)
+    total = {"score": summary["average"], "ci95": summary["ci95"], "n": sum(t["n"] for t in summary["tasks"].values())}
+    rows = {**summary["tasks"], "average": total}
+    print(markdown_table([
+        {"task": name, "score": row["score"], "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
+        for name, row in rows.items()
+    ]))  # fmt: skip
+
+
+def _report(**options) -> None:
+    """Make one table of the files that `sdtp profile` wrote."""
+    from .report import latency_table
+
+    latency_table(**options)
+
+
+def _reproduce(**options) -> None:
+    """Run all notebooks and write the ledger."""
+    from .reproduce import reproduce
+
+    reproduce(**options)
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"sdtp: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return status

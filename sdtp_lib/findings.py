@@ -1,0 +1,208 @@
+"""How a result file answers a claim of the paper: a reader takes a file's data and says what is there, and which way.
+
+A reader of a latency file gets the whole document, any other one the `data`; None means that the answer is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import mean
+
+from transformers import MistralConfig
+
+from . import flops
+from . import paper_numbers as paper
+from .latency_files import series
+from .models import SHAPES
+from .schedule import PruningSchedule
+
+STAYS_REDUNDANT = 0.9  # share from which tokens that are redundant early count as staying so
+FULL, PRUNED, LOW = "full", "sdtp", "sdtp-low"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Our answer as text, and whether it goes in the direction that the paper claims."""
+
+    text: str
+    holds: bool
+
+
+Reader = Callable[[dict], Finding | None]
+
+
+def _over_lengths(values: Mapping[int, float], unit: str, digits: int) -> str:
+    """`1.20x at 512 tokens to 1.40x at 2048`."""
+    ends = [min(values), max(values)] if len(values) > 1 else [*values]
+    return " to ".join(f"{values[n]:.{digits}f}{unit} at {n}{' tokens' if n == ends[0] else ''}" for n in ends)
+
+
+def speedup(part: str, grows: bool) -> Reader:
+    """Speedup of `part` from the shortest to the longest prompt, which should grow; or else the best of all lengths."""
+
+    def read(document: dict) -> Finding | None:
+        values = series(document, "speedup", part)
+        if not values:
+            return None
+        if not grows:
+            best = max(values, key=values.get)
+            return Finding(f"{values[best]:.2f}x at {best} tokens", values[best] > 1)
+        return Finding(_over_lengths(values, "x", 2), values[max(values)] > max(1.0, values[min(values)]))
+
+    return read
+
+
+def tokens_pruned(document: dict) -> Finding | None:
+    """Share of the prompt that does not reach the last layer; holds within 3 points of the paper's."""
+    kept, pruned = series(document, "sdtp", "tokens_kept"), series(document, "sdtp", "tokens_pruned")
+    if not kept:
+        return None
+    share = {length: 100 * pruned[length] / (kept[length] + pruned[length]) for length in kept}
+    return Finding(
+        _over_lengths(share, "%", 1), all(abs(value - paper.CLAIMS["pruned %"]) < 3 for value in share.values())
+    )
+
+
+def flops_saved(key: str) -> Reader:
+    """Share of FLOPs saved, which should grow with the prompt; `key` is flops or flops_end2end."""
+
+    def read(document: dict) -> Finding | None:
+        saved = {length: 100 * (1 - ratio) for length, ratio in series(document, key, "ratio").items()}
+        if not saved:
+            return None
+        return Finding(_over_lengths(saved, "%", 1), 0 < saved[min(saved)] <= saved[max(saved)])
+
+    return read
+
+
+def memory_saved(document: dict) -> Finding | None:
+    """Share of peak memory saved; a CPU measures none."""
+    full, pruned = series(document, "baseline", "memory_gb"), series(document, "sdtp", "memory_gb")
+    saved = {length: 100 * (1 - pruned[length] / full[length]) for length in full if length in pruned}
+    return Finding(_over_lengths(saved, "%", 2), 0 < saved[max(saved)]) if saved else None
+
+
+def kv_saved(document: dict) -> Finding | None:
+    """Share of all layers' keys and values saved."""
+    saved = {length: 100 * share for length, share in series(document, "kv_reduction").items()}
+    return Finding(_over_lengths(saved, "%", 1), min(saved.values()) > 0) if saved else None
+
+
+def _mistral() -> tuple[MistralConfig, PruningSchedule, PruningSchedule]:
+    config = MistralConfig(**SHAPES["mistral-7b"])
+    return config, *(PruningSchedule.preset(name, config.num_hidden_layers) for name in ("paper", "none"))
+
+
+def count_flops_saved(new_tokens: int = 1) -> str:
+    """Share of FLOPs that ten stages with r = 0.9 save on Mistral-7B's shape at the lengths of Table 2."""
+    config, schedule, none = _mistral()
+    counts = {n: [flops.schedule_flops(config, each, n, new_tokens) for each in (schedule, none)] for n in paper.TABLE2}
+    return _over_lengths({length: 100 * (1 - pruned / full) for length, (pruned, full) in counts.items()}, "%", 1)
+
+
+def count_module_share() -> str:
+    """FLOPs of all pruner modules as a share of the pruned prefill's, on Mistral-7B's shape."""
+    config, schedule, _ = _mistral()
+    shares = {}
+    for length in paper.TABLE2:
+        present = schedule.lengths(length, config.num_hidden_layers)
+        whole, without = (flops.prefill_flops(config, present, scored=layers) for layers in (schedule.layers, ()))
+        shares[length] = 100 * (whole - without) / whole
+    return _over_lengths(shares, "%", 2)
+
+
+def count_compression() -> str:
+    """1/tau of SDTP and SDTP-low on 32 layers."""
+    config, *_ = _mistral()
+    layers = config.num_hidden_layers
+    presets = {"SDTP": "paper", "SDTP-low": "low"}
+    kept = {
+        name: mean(PruningSchedule.preset(preset, layers).lengths(8192, layers)) for name, preset in presets.items()
+    }
+    return ", ".join(f"{name} {8192 / tokens:.2f}" for name, tokens in kept.items())
+
+
+def _salient(row: list[float]) -> list[bool]:
+    return [value > paper.SALIENT_THRESHOLD * max(row) for value in row]
+
+
+def fewer_when_deeper(data: dict) -> Finding:
+    """Share of salient tokens in the first and the last row of the heat map."""
+    first, last = (mean(_salient(data["saliency"][index])) for index in (0, -1))
+    layers = data["layers"]
+    return Finding(f"{first:.0%} of the tokens salient at layer {layers[0]}, {last:.0%} at {layers[-1]}", last < first)
+
+
+def stays_redundant(data: dict) -> Finding | None:
+    """Of the tokens redundant in the first row of the heat map, how many are so in the last one."""
+    first, last = (_salient(data["saliency"][index]) for index in (0, -1))
+    later = [not there for here, there in zip(first, last, strict=True) if not here]
+    if not later:
+        return None
+    layers = data["layers"]
+    text = f"{mean(later):.1%} of the redundant at layer {layers[0]} are so at {layers[-1]} (bar {STAYS_REDUNDANT:.0%})"
+    return Finding(text, mean(later) >= STAYS_REDUNDANT)
+
+
+def salient_share(data: dict) -> Finding:
+    """Salient share of the first and the last layer."""
+    (first, *_, last), layers = data["share"], data["layers"]
+    return Finding(f"{first:.2f} at layer {layers[0]}, {last:.2f} at {layers[-1]}", last < first)
+
+
+def losses_by_category(method: str) -> Reader:
+    """Points that `method` loses per category; holds if none loses more than the paper's worst."""
+
+    def read(data: dict) -> Finding | None:
+        if not {FULL, method} <= data.keys():
+            return None
+        full, pruned = data[FULL]["categories"], data[method]["categories"]
+        lost = {name: full[name]["score"] - pruned[name]["score"] for name in full}
+        text = f"{min(lost.values()):.1f} to {max(lost.values()):.1f} points"
+        return Finding(text, max(lost.values()) <= paper.CLAIMS["SDTP-low loses"][1])
+
+    return read
+
+
+def averages(first: str, second: str, holds: Callable[[float, float], bool]) -> Reader:
+    """Compare two methods' averages; `holds(first, second)`."""
+
+    def read(data: dict) -> Finding | None:
+        if not {first, second} <= data.keys():
+            return None
+        values = [data[name]["average"] for name in (first, second)]
+        return Finding(f"{first} {values[0]:.1f}, {second} {values[1]:.1f}", holds(*values))
+
+    return read
+
+
+def compression(data: dict) -> Finding | None:
+    """1/tau of SDTP, which should be above SDTP-low's."""
+    if not {PRUNED, LOW} <= data.keys():
+        return None
+    high, low = (data[name]["compression"] for name in (PRUNED, LOW))
+    return Finding(f"{PRUNED} {high:.2f}, {LOW} {low:.2f}", high > low > 1)
+
+
+def ablation(data: dict) -> Finding | None:
+    """LongBench points that the ranking and MSE losses are worth."""
+    ours, *others = (data[name].get("average") for name in paper.ABLATIONS)
+    if ours is None or None in others:
+        return None
+    gains = [ours - other for other in others]
+    return Finding(f"{gains[0]:+.1f} points over no ranking, {gains[1]:+.1f} over neither", min(gains) > 0)
+
+
+def reads_late(data: dict) -> Finding:
+    """Accuracy with the context hidden right above the local layers, against nothing hidden: it should be far lower."""
+    accuracy = dict(zip(data["layers"], data["accuracy"], strict=True))
+    layer, full = data["local_layers"] or data["layers"][0], data["baseline"]
+    text = f"{accuracy[layer]:.0f}% with the context hidden from layer {layer} on, {full:.0f}% with nothing hidden"
+    return Finding(text, accuracy[layer] < full / 2)
+
+
+def ranks_held_out(data: dict) -> Finding:
+    """Mean rank correlation over the stages, and the worst one; holds if every stage's is positive."""
+    values = list(data["rank_correlation"].values())
+    return Finding(f"mean rank correlation {mean(values):.2f}, worst stage {min(values):.2f}", min(values) > 0)

@@ -1,0 +1,64 @@
+"""Reading the files of a latency sweep: `{"metadata": {...}, "results": {"4096": {...}}}`, one per schedule."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import results
+
+PREFILL_FOLDER = "prefill"  # below a profile's results; beside it, in no folder of their own, lie the end-to-end sweeps
+ALIKE = ("model", "dtype", "device")  # a speedup beside another machine's seconds would say nothing
+
+
+def read_latency(path: str | os.PathLike, configs: Sequence[str], mode: str) -> dict:
+    """One latency document, checked to be what it is taken for.
+
+    Args:
+        configs: schedules that the file may hold.
+        mode: what will be read from it; an `end2end` file holds prefill times too.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, no latency file, of another schedule, or without the decode that `end2end` needs.
+    """
+    document = results.read_json(path)
+    if not isinstance(document, dict) or not all(
+        isinstance(document.get(key), dict) for key in ("metadata", "results")
+    ):
+        raise ValueError(f"{path} is no latency file: it needs 'metadata' and 'results'")
+    metadata = document["metadata"]
+    if metadata.get("config", configs[0]) not in configs:
+        raise ValueError(f"{path} holds config {metadata['config']!r}, not {' or '.join(map(repr, configs))}")
+    if mode == "end2end" and metadata.get("mode", mode) != mode:
+        raise ValueError(f"{path} holds mode {metadata['mode']!r}, which has no decode; end2end was asked for")
+    return document
+
+
+def check_alike(documents: Mapping[str, dict], mode: str) -> None:
+    """Raise ValueError, naming file and field, if a document differs from the first in ALIKE or in new tokens.
+
+    Args:
+        documents: path -> latency document.
+        mode: the number of new tokens counts in `end2end` alone.
+    """
+    (first, reference), *others = documents.items()
+    for path, document in others:
+        for key in (*ALIKE, "new_tokens") if mode == "end2end" else ALIKE:
+            here, there = document["metadata"].get(key), reference["metadata"].get(key)
+            if here != there:
+                raise ValueError(f"{path} has {key} {here!r}, but {first} has {there!r}")
+
+
+def lookup(record: Mapping, *keys: str) -> Any:
+    """What lies under nested keys, or None if any of them is missing or null."""
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
+
+
+def series(document: Mapping, *keys: str) -> dict[int, Any]:
+    """length -> what lies under `keys` of its record, ascending; lengths that failed or lack it are left out."""
+    values = {int(length): lookup(record, *keys) for length, record in document["results"].items()}
+    return {length: values[length] for length in sorted(values) if values[length] is not None}

@@ -1,0 +1,200 @@
+"""Run the notebooks headless, one after another, with the parameters of a profile, and write the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbstripout import strip_output
+from tqdm import tqdm
+
+from . import paths, results
+
+MANIFEST = "manifest.json"  # notebook -> digest of what its executed copy was made from
+VOLATILE = [
+    "metadata.papermill", "metadata.widgets", "metadata.language_info.version",
+    "cell.metadata.papermill", "cell.metadata.execution",
+]  # fmt: skip
+# The inline backend is what puts pictures into a notebook; a backend set by the caller would keep them out.
+KERNEL = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false",
+          "MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # fmt: skip
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook raised an error; the message names it and its copy, executed as far as it came."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook with the parameters of a profile; where its executed copy goes."""
+
+    notebook: Path
+    parameters: dict[str, Any]
+    executed: Path
+
+    def digest(self) -> str:
+        """Changes with the notebook, its parameters, the library's code, and the versions that numbers depend on."""
+        versions = [sys.version, *(version(name) for name in ("torch", "transformers"))]
+        digest = hashlib.sha256(json.dumps([self.parameters, versions], sort_keys=True).encode())
+        for file in (self.notebook, *sorted(paths.PACKAGE.rglob("*.py"))):
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
+
+
+def reproduce(profile: str = "demo", only: str | None = None, resume: bool = False) -> list[Path]:
+    """Execute the notebooks of a profile in order, then write the ledger.
+
+    Args:
+        profile: name of a folder of `notebooks/profiles`.
+        only: number of the one notebook to run, such as `04`.
+        resume: skip notebooks whose executed copy is complete and was made from the same notebook, parameters, library
+            and versions; otherwise all are run.
+
+    Returns:
+        The executed copies.
+
+    Raises:
+        ValueError: for an unknown profile, number or parameter, or a damaged profile file; before anything is run.
+        FileNotFoundError: if there are no notebooks, or a notebook has no file in the profile.
+        NotebookFailed: if a notebook raises an error; the ones after it are not run.
+    """
+    jobs = plan(profile, only)
+    manifest_file = paths.results(profile) / "notebooks" / MANIFEST
+    keep = (resume or only is not None) and manifest_file.exists()
+    manifest = results.read_json(manifest_file) if keep else {}
+    with tqdm(jobs, unit="notebook") as bar, _environment(OFFLINE if profile == "demo" else {}):
+        for job in bar:
+            bar.set_description(job.notebook.stem)
+            name, digest = job.notebook.name, job.digest()
+            if resume and manifest.get(name) == digest and job.executed.exists():
+                continue
+            manifest.pop(name, None)
+            results.write_json(manifest_file, manifest)
+            _execute(job.notebook, job.executed, job.parameters)
+            manifest[name] = digest
+            results.write_json(manifest_file, manifest)
+    from .report import write_ledger
+
+    write_ledger(profile)
+    return [job.executed for job in jobs]
+
+
+def plan(profile: str, only: str | None = None) -> list[Job]:
+    """The notebooks to run, in order, each with parameters that it knows. Raises as `reproduce`."""
+    known = sorted(folder.name for folder in paths.PROFILES.glob("*") if folder.is_dir())
+    if profile not in known:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known) or 'none'}")
+    notebooks = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise FileNotFoundError(f"no notebooks in {paths.NOTEBOOKS}; run this from a checkout of the repository")
+    chosen = [notebook for notebook in notebooks if only is None or notebook.name[:2] == only]
+    if not chosen:
+        raise ValueError(f"unknown notebook {only!r}; known: {', '.join(notebook.name[:2] for notebook in notebooks)}")
+    folder = paths.results(profile) / "notebooks"
+    return [Job(notebook, _parameters(notebook, profile), folder / notebook.name) for notebook in chosen]
+
+
+def store(notebook: str | os.PathLike) -> None:
+    """Execute a notebook in place with its own defaults, as the repository stores it: counts, outputs, ids.
+
+    Raises:
+        FileNotFoundError: if there is no such notebook.
+        NotebookFailed: if it raises an error; the notebook is left as it was.
+    """
+    notebook = Path(notebook).absolute()
+    if not notebook.is_file():
+        raise FileNotFoundError(f"notebook {notebook} does not exist")
+    executed = notebook.with_name(f".{notebook.stem}.partial.ipynb")
+    with _environment(OFFLINE):
+        _execute(notebook, executed, {})
+    os.replace(executed, notebook)
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take from an executed notebook, in place, what changes from run to run or names a folder of this machine."""
+    strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"  # papermill draws a new one each time
+        if "outputs" in cell:
+            cell.outputs = _without_folders(cell.outputs)
+    return notebook
+
+
+def _parameters(notebook: Path, profile: str) -> dict[str, Any]:
+    """What the profile sets for a notebook; papermill itself only warns about names the notebook does not have."""
+    file = paths.PROFILES / profile / f"{notebook.name[:2]}.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"profile {profile!r} has no {file.name} for {notebook.name}")
+    try:
+        parameters = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{profile}/{file.name} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(parameters, dict) or any(isinstance(value, dict) for value in parameters.values()):
+        raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`")
+    unknown = [str(name) for name in parameters if name not in papermill.inspect_notebook(str(notebook))]
+    if unknown:
+        raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}, which {profile}/{file.name} sets")
+    return parameters
+
+
+def _execute(notebook: Path, executed: Path, parameters: dict[str, Any]) -> None:
+    """Run in the notebook's own folder, as Jupyter and nbval do; the copy is cleaned also where a cell failed."""
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook, executed, parameters, kernel_name="python3", cwd=notebook.parent, progress_bar=False,
+            extra_arguments=["--log-level=40"],  # the kernel's warnings would break into the progress bar
+        )  # fmt: skip
+    except Exception as error:  # an error in a cell, a dead kernel, a kernel that did not start
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise NotebookFailed(f"notebook {notebook.name} failed: {reason}; executed so far: {executed}") from error
+    finally:
+        if executed.exists():
+            results.write_text(executed, nbformat.writes(clean(nbformat.read(executed, as_version=4))) + "\n")
+
+
+def _without_folders(value: Any) -> Any:
+    """The same outputs, with the folders of the project made relative and those of this machine given a name."""
+    if isinstance(value, dict):  # pictures are left alone: their base64 may look like anything
+        return nbformat.from_dict(
+            {key: item if key.startswith("image/") else _without_folders(item) for key, item in value.items()}
+        )
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    value = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", value)
+    names = {
+        paths.results(): "results", paths.figures(): "figures",  # these may lie inside the next ones
+        sys.prefix: "<python>", sys.base_prefix: "<python>", paths.ROOT: ".", Path.home(): "~",
+    }  # fmt: skip
+    for folder, name in names.items():
+        value = re.sub(rf"{re.escape(str(folder))}(?![\w.-])", name, value) if len(Path(folder).parts) > 1 else value
+    return value
+
+
+@contextmanager
+def _environment(extra: dict[str, str]) -> Iterator[None]:
+    """Set the variables that kernels inherit, and put the old ones back; kernels have another working folder."""
+    before = dict(os.environ)
+    folders = {"SDTP_RESULTS": str(paths.results()), "SDTP_FIGURES": str(paths.figures())}
+    os.environ.update(KERNEL | folders | extra)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

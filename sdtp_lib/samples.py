@@ -1,0 +1,101 @@
+"""Prompts with answers as token ids: one sample, and left-padded batches of samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt with its answer.
+
+    Attributes:
+        id: the data's own name for it.
+        input_ids: (tokens,) prompt, then answer.
+        prompt_tokens: how many of them are the prompt.
+        saliency: (layers, prompt_tokens) float32, or None before stage 1.
+    """
+
+    id: str
+    input_ids: Tensor
+    prompt_tokens: int
+    saliency: Tensor | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identifies token ids and prompt length."""
+        content = self.input_ids.to(torch.int32).contiguous().numpy().tobytes()
+        return hashlib.sha256(content + self.prompt_tokens.to_bytes(8, "little")).hexdigest()[:16]
+
+    def without_answer(self) -> Sample:
+        """The prompt alone: no prompt token's hidden state depends on the answer."""
+        return replace(self, input_ids=self.input_ids[: self.prompt_tokens])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Left-padded samples; every mask is (batch, tokens) bool.
+
+    Attributes:
+        input_ids: (batch, tokens).
+        attention_mask: False on pads.
+        prompt_mask, answer_mask: together they make up the attention mask.
+        saliency: (batch, layers, tokens), 0 outside the prompts; None before stage 1.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    prompt_mask: Tensor
+    answer_mask: Tensor
+    saliency: Tensor | None
+
+    @classmethod
+    def of(
+        cls, samples: Sequence[Sample], rows: Sequence[int] | None = None, device: torch.device | str = "cpu"
+    ) -> Batch:
+        """Samples as one batch; `rows` selects layers of their saliency by index, None takes all."""
+        width = max(len(sample.input_ids) for sample in samples)
+        ids = torch.zeros(len(samples), width, dtype=torch.long)
+        prompt, answer = torch.zeros(2, len(samples), width, dtype=torch.bool)
+        saliency = None
+        if samples[0].saliency is not None:
+            rows = list(range(len(samples[0].saliency)) if rows is None else rows)
+            saliency = torch.zeros(len(samples), len(rows), width)
+        for row, sample in enumerate(samples):
+            start = width - len(sample.input_ids)
+            split = start + sample.prompt_tokens
+            ids[row, start:] = sample.input_ids
+            prompt[row, start:split] = True
+            answer[row, split:] = True
+            if saliency is not None:
+                saliency[row, :, start:split] = sample.saliency[rows]
+        tensors = (ids, prompt | answer, prompt, answer)
+        return cls(*(t.to(device) for t in tensors), None if saliency is None else saliency.to(device))
+
+
+def encode_pairs(pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int) -> list[Sample]:
+    """The first `limit` of `pairs` (`id`, `prompt`, `answer`) that have at most `max_tokens` tokens, as samples.
+
+    Raises:
+        ValueError: for a pair with an empty prompt or answer, a repeated id, or if fewer than `limit` fit.
+    """
+    samples: list[Sample] = []
+    for pair in pairs:
+        prompt = tokenizer(pair["prompt"])["input_ids"]
+        answer = tokenizer(pair["answer"], add_special_tokens=False)["input_ids"]
+        if not prompt or not answer:
+            raise ValueError(f"sample {pair['id']} has an empty {'prompt' if not prompt else 'answer'}")
+        if max_tokens is None or len(prompt) + len(answer) <= max_tokens:
+            samples.append(Sample(str(pair["id"]), torch.tensor(prompt + answer), len(prompt)))
+        if len(samples) == limit:
+            break
+    if len(samples) < limit:
+        raise ValueError(f"asked for {limit} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
+    if len({sample.id for sample in samples}) < len(samples):
+        raise ValueError("two samples have the same id")
+    return samples

@@ -1,0 +1,244 @@
+"""Stage 2 of the paper: the language model is frozen, the token pruner alone is trained on the marks (Eq. 8).
+
+Terms that need no more than hidden states of the frozen model (MSE and ranking) are read at every step, which costs a
+forward pass without gradients. The cross-entropy of the pruned model needs gradients through the whole model, so it is
+added at one step in `cls_every` only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from . import losses
+from .adapters import ModelAdapter
+from .checkpoints import load_checkpoint, save_checkpoint
+from .marks import Marks, load_marks
+from .masking import SimulatedPruning
+from .models import load_model
+from .passes import layer_inputs, target_logits
+from .recipe import Recipe, plan_batches
+from .results import write_text
+from .saliency import fingerprint, label
+from .samples import Batch, Sample
+from .schedule import PruningSchedule
+from .scorers import TokenPruner
+
+HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint.safetensors"
+SEEDS_APART = 1_000_003  # steps of two seeds do not share their noise
+
+
+def train(
+    marks: str | os.PathLike | Marks,
+    output: str | os.PathLike,
+    model: str | os.PathLike = "demo",
+    *,
+    schedule: str = "paper",
+    resume: bool = False,
+    save_every: int = 50,
+    dtype: str = "float32",
+    device: str | None = None,
+    revision: str | None = None,
+    **recipe: Any,
+) -> list[dict]:
+    """Train a pruner on marks and save it, its record and the loss history in the folder `output`.
+
+    Args:
+        marks: folder of stage 1, or what `load_marks` read from it.
+        output: gets the pruner (`TokenPruner.from_pretrained`) and `history.jsonl`; while it runs a checkpoint too.
+        model: the model that made the marks; `dtype`, `device`, `revision` as in `models.load_model`.
+        schedule: preset whose stages are trained.
+        resume: go on from the checkpoint of an interrupted run of the same settings, to the very same result; with no
+            checkpoint there it starts anew.
+        save_every: steps between checkpoints.
+        recipe: fields of `Recipe`.
+
+    Returns:
+        One dict per step: `step`, `lr`, `loss`, `kept` (share of the prompt that the last stage leaves), and every
+        term: a list over stages for `mse`, `rank`, `rate`, a number for `cls` and `distill` where they are read.
+
+    Raises:
+        ValueError, FileNotFoundError: for an unknown name, a value out of range, damaged marks, marks of another model
+            or without the schedule's layers, or a checkpoint of other settings, before anything is written.
+    """
+    recipe = Recipe(**recipe)
+    marks = marks if isinstance(marks, Marks) else load_marks(marks)
+    network, _ = load_model(model, dtype=dtype, device=device, revision=revision)
+    stages = PruningSchedule.preset(schedule, len(ModelAdapter.of(network).layers))
+    return Trainer(network, marks, stages, recipe, Path(output)).run(resume, save_every)
+
+
+class Trainer:
+    """One training run; `train` is the way in.
+
+    Args:
+        model: frozen; in eval mode.
+        marks: made by this very model.
+        schedule: its stages are trained; must have at least one.
+        recipe: how.
+        output: folder to write to.
+    """
+
+    def __init__(self, model: PreTrainedModel, marks: Marks, schedule: PruningSchedule, recipe: Recipe, output: Path):
+        self.model, self.adapter = model, ModelAdapter.of(model)
+        self.schedule, self.recipe, self.output = schedule, recipe, output
+        if not schedule.layers:
+            raise ValueError("the schedule has no stages, so there is nothing to train")
+        schedule.check_model(len(self.adapter.layers))
+        missing = sorted(set(schedule.layers) - set(marks.layers))
+        if missing:
+            raise ValueError(f"the marks have no saliency at layers {missing}; they have {marks.layers}")
+        if marks.manifest["fingerprint"] != fingerprint(model):
+            maker = marks.manifest["model"]
+            raise ValueError(f"the marks were made by {maker!r} with other weights than {model.name_or_path!r} has")
+        self.rows = [marks.layers.index(layer) for layer in schedule.layers]
+        order = list(range(len(marks.samples)))
+        random.Random(recipe.seed).shuffle(order)
+        held = max(1, round(recipe.holdout * len(order)))
+        if held >= len(order):
+            raise ValueError(f"{len(order)} samples are too few to train on and to hold {held} out")
+        self.held_out = [marks.samples[i] for i in order[:held]]
+        self.batches = plan_batches([marks.samples[i] for i in order[held:]], recipe)
+        self.settings = {
+            "model": label(model.name_or_path), "fingerprint": marks.manifest["fingerprint"], "marks": marks.digest,
+            "schedule": schedule.to_dict(), "recipe": json.loads(json.dumps(asdict(recipe))),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
+        }  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.pruner = new_pruner(self.adapter.hidden_size, schedule).to(model.device)
+        self.optimizer = torch.optim.AdamW(self.pruner.parameters(), lr=recipe.lr, weight_decay=0.01)
+        self.history: list[dict] = []
+
+    def run(self, resume: bool = False, save_every: int = 50) -> list[dict]:
+        """Train to the end and save; returns the history, see `train`."""
+        if resume and (self.output / CHECKPOINT_FILE).is_file():
+            self.load()
+        self.output.mkdir(parents=True, exist_ok=True)
+        done, steps = len(self.history), len(self.batches)
+        with tqdm(total=steps, initial=done, desc="train", unit="step") as bar:
+            for step in range(done, steps):
+                self.history.append(self.step(step))
+                bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}", refresh=False)
+                bar.update()
+                if (step + 1) % save_every == 0 and step + 1 < steps:
+                    self.save()
+        correlation = held_out_correlation(self.model, self.pruner, self.held_out, self.schedule.layers, self.rows)
+        self.write_history()
+        held = {"samples": [s.id for s in self.held_out], "rank_correlation": [round(x, 6) for x in correlation]}
+        self.pruner.record = {**self.settings, "steps": steps, "held_out": held}
+        self.pruner.save_pretrained(self.output)
+        (self.output / CHECKPOINT_FILE).unlink(missing_ok=True)
+        return self.history
+
+    def step(self, step: int) -> dict:
+        """One update of the pruner; returns its row of the history."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate(step, len(self.batches))
+        terms, kept = self.terms(step)
+        loss = sum(term.sum() for term in terms.values())
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss is NaN or infinite at step {step}")
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.pruner.parameters(), 1.0)
+        self.optimizer.step()
+        values = {name: term.tolist() for name, term in terms.items()}
+        return {"step": step, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss.item(), "kept": kept, **values}
+
+    def terms(self, step: int) -> tuple[dict[str, Tensor], float]:
+        """Every term of Eq. 8 at this step, (stages,) or scalar, and the share of the prompt left by the last stage."""
+        recipe, reads_answers = self.recipe, self.recipe.reads_answers(step)
+        generator = torch.Generator().manual_seed(recipe.seed * SEEDS_APART + step)
+        samples = self.batches[step] if reads_answers else [sample.without_answer() for sample in self.batches[step]]
+        batch = Batch.of(samples, self.rows, self.model.device)
+        masked = SimulatedPruning(
+            self.model, self.pruner, self.schedule, batch.prompt_mask, batch.attention_mask, generator
+        )
+        terms: dict[str, Tensor] = {}
+        if reads_answers:
+            inputs = self.model, batch.input_ids, batch.attention_mask, batch.answer_mask
+            with masked.attached():
+                logits, labels, wanted = target_logits(*inputs)
+            if recipe.classification:
+                terms["cls"] = losses.answer_loss(logits, labels, wanted)
+            if recipe.distill:
+                with torch.no_grad():
+                    full = target_logits(*inputs)[0]
+                terms["distill"] = losses.distillation_loss(logits, full, wanted)
+        else:
+            hidden_states = layer_inputs(self.model, batch.input_ids, batch.attention_mask, self.schedule.layers)
+            for layer, hidden in hidden_states.items():
+                masked.decide(layer, hidden)
+        scores, alive, prompt = torch.stack(masked.scores, 1), torch.stack(masked.alive, 1), batch.prompt_mask
+        targets = losses.saliency_targets(batch.saliency, prompt, self.schedule.keep_ratio)
+        if "mse" not in recipe.without:
+            terms["mse"] = losses.mse_loss(scores, targets, prompt)
+        if "rank" not in recipe.without:
+            pairs = None if recipe.pairs is None else losses.sample_pairs(prompt, recipe.pairs, generator)
+            terms["rank"] = losses.ranking_loss(scores, targets, prompt, pairs)
+        if "mse" in recipe.without:
+            terms["rate"] = losses.rate_loss(alive, prompt, masked.ratios())
+        left = (alive[:, -1].detach() * prompt).sum() / prompt.sum()
+        return terms, left.item()
+
+    def save(self) -> None:
+        """Checkpoint and history so far."""
+        self.write_history()
+        state = {"settings": self.settings, "history": self.history}
+        save_checkpoint(self.output / CHECKPOINT_FILE, self.pruner, self.optimizer, state)
+
+    def load(self) -> None:
+        """Go back to the checkpoint; ValueError if it belongs to other settings."""
+        path = self.output / CHECKPOINT_FILE
+        state = load_checkpoint(path, self.pruner, self.optimizer)
+        for key, value in self.settings.items():
+            if state["settings"].get(key) != value:
+                raise ValueError(f"{path} belongs to a training with another {key}; it cannot be resumed")
+        self.history = state["history"]
+
+    def write_history(self) -> None:
+        """Write the history as JSON lines, whole or not at all."""
+        write_text(self.output / HISTORY_FILE, "".join(json.dumps(row) + "\n" for row in self.history))
+
+
+@torch.no_grad()
+def new_pruner(hidden_size: int, schedule: PruningSchedule) -> TokenPruner:
+    """A random pruner whose keep logits start around those of the schedule's ratio, where the targets lie."""
+    pruner = TokenPruner(hidden_size, schedule.layers)
+    for mlp in pruner.mlps.values():
+        mlp[-1].bias.fill_(losses.ratio_logit(schedule.keep_ratio))
+    return pruner
+
+
+@torch.no_grad()
+def held_out_correlation(
+    model: PreTrainedModel, pruner: TokenPruner, samples: Sequence[Sample], layers: Sequence[int], rows: Sequence[int]
+) -> list[float]:
+    """Spearman's rank correlation of score and saliency per layer, mean over prompts.
+
+    Args:
+        model: the model that made the samples' saliency.
+        pruner: has a scorer for each of `layers`.
+        samples: marked prompts that the pruner was not trained on.
+        layers, rows: layers to compare at, and their rows in the samples' saliency.
+    """
+    correlations = []
+    for sample in samples:
+        batch = Batch.of([sample.without_answer()], rows, model.device)
+        hidden_states = layer_inputs(model, batch.input_ids, batch.attention_mask, layers)
+        scores = torch.stack([pruner(layer, hidden) for layer, hidden in hidden_states.items()], dim=1)
+        correlations.append(losses.rank_correlation(scores, batch.saliency, batch.prompt_mask))
+    return torch.cat(correlations).mean(0).tolist()

@@ -1,0 +1,25 @@
+"""Quiet, offline, and away from the tracked results; set before any test module imports a Hugging Face library."""
+
+import os
+
+import pytest
+
+os.environ |= {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MPLBACKEND": "agg",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def away_from_tracked_results(tmp_path_factory):
+    """Results and figures of all tests go to a temporary folder unless a test names another."""
+    folder = tmp_path_factory.mktemp("output")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SDTP_RESULTS", str(folder / "results"))
+        patch.setenv("SDTP_FIGURES", str(folder / "figures"))
+        yield

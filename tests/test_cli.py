@@ -1,0 +1,156 @@
+"""The `sdtp` command: what it passes on, and how it refuses."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from sdtp_lib import cli
+
+TARGETS = {
+    "mark": ("saliency", "mark", ["--output", "marks"]),
+    "train": ("training", "train", ["--marks", "marks", "--output", "pruner", "--without", "rank", "mse"]),
+    "profile": ("benchmark", "profile", ["--mode", "prefill", "--config", "keep09", "--lengths", "64", "128"]),
+    "evaluate": ("evaluation.longbench", "evaluate", ["--tasks", "longbench_mini", "--method", "random"]),
+    "report": (
+        "report",
+        "latency_table",
+        "--baseline a --sdtp09 b --sdtp08 c --sdtp07 d --mode end2end --lengths 64 --output e.md".split(),
+    ),
+    "reproduce": ("reproduce", "reproduce", ["--only", "04", "--resume"]),
+}
+SUMMARY = {"average": 50.0, "ci95": [30.0, 70.0], "tasks": {"mini_qa": {"score": 50.0, "n": 2, "ci95": [25.0, 75.0]}}}
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Replaces the function behind a command; gives the arguments it was called with."""
+
+    def replace(name, outcome=SUMMARY):
+        module, function, _ = TARGETS[name]
+        module = importlib.import_module(f"sdtp_lib.{module}")
+        signature, calls = inspect.signature(getattr(module, function)), []
+
+        def stand_in(**options):
+            signature.bind(**options)
+            calls.append(options)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(module, function, stand_in)
+        return calls
+
+    return replace
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_command_calls_its_function_with_arguments_it_takes(called, name):
+    calls = called(name)
+    assert cli.main([name, *TARGETS[name][2]]) == 0
+    assert len(calls) == 1
+
+
+def test_options_arrive_as_the_function_wants_them(called):
+    calls = called("profile")
+    cli.main(["profile", *TARGETS["profile"][2], "--resume"])
+    expected = {"mode": "prefill", "config": "keep09", "lengths": [64, 128], "model": "scaled-mistral", "resume": True}
+    assert expected.items() <= calls[0].items()
+
+
+def test_evaluate_shows_its_scores(called, capsys):
+    called("evaluate")
+    cli.main(["evaluate", *TARGETS["evaluate"][2]])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [["mini_qa", "50.00", "2", "25.00", "75.00"], ["average", "50.00", "2", "30.00", "70.00"]]
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nthing"), FileNotFoundError("no such thing")])
+def test_bad_input_is_one_line_and_status_2(called, capsys, error):
+    called("mark", error)
+    assert cli.main(["mark", *TARGETS["mark"][2]]) == 2
+    assert capsys.readouterr().err == "sdtp: error: no such thing\n"
+
+
+def test_a_failed_notebook_is_status_1(called, capsys):
+    from sdtp_lib.reproduce import NotebookFailed
+
+    called("reproduce", NotebookFailed("notebook 04_x.ipynb failed"))
+    assert cli.main(["reproduce"]) == 1
+    assert capsys.readouterr().err == "sdtp: error: notebook 04_x.ipynb failed\n"
+
+
+def test_other_errors_keep_their_traceback(called):
+    called("mark", RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["mark", *TARGETS["mark"][2]])
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ([], "COMMAND"),
+        (["prune"], "prune"),
+        (["profile", "--mode", "decode", "--config", "keep09"], "decode"),
+        (["profile", "--mode", "prefill", "--config", "keep06"], "keep06"),
+        (["profile", "--mode", "prefill", "--config", "keep09", "--lengths", "long"], "long"),
+        (["train", "--marks", "a", "--output", "b", "--without", "cls"], "cls"),
+        (["evaluate", "--tasks", "longbench_mini"], "--method"),
+        (["mark", "--output", "a", "--colour", "red"], "--colour"),
+        (["mark", "--out", "a"], "--output"),
+    ],
+)
+def test_unknown_names_are_refused_in_one_line(capsys, arguments, word):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("sdtp: error: ") and word in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["reproduce", "--profile", "nothing"], "nothing"),
+        (["evaluate", "--tasks", "nothing", "--method", "full"], "nothing"),
+        (["evaluate", "--tasks", "longbench_mini", "--method", "nothing"], "nothing"),
+        (["profile", "--mode", "prefill", "--config", "keep09", "--lengths", "0"], "0"),
+        (["profile", "--mode", "prefill", "--config", "keep09", "--model", "nothing"], "nothing"),
+        (["train", "--marks", "nothing", "--output", "out"], "nothing"),
+        (["mark", "--num-samples", "0", "--output", "out"], "0"),
+        (["report", *TARGETS["report"][2]], "a"),
+    ],
+)
+def test_names_that_only_the_library_knows_are_refused_alike(tmp_path, monkeypatch, capsys, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sdtp: error: ") and word in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing is written before the refusal"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_help_explains_every_option(capsys, name):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    options = cli.build_parser()._subparsers._group_actions[0].choices[name]._actions
+    assert all(option.help for option in options) and "--" in capsys.readouterr().out
+
+
+def test_starting_up_loads_no_heavy_library():
+    heavy = {"torch", "transformers", "papermill"}
+    code = f"import sys, sdtp_lib.cli as c; c.build_parser(); print({heavy} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_public_names_load_on_first_use():
+    import sdtp_lib
+
+    assert all(hasattr(sdtp_lib, name) for name in sdtp_lib.__all__)
+    assert set(sdtp_lib.__all__) <= set(dir(sdtp_lib))
+    with pytest.raises(AttributeError, match="Nothing"):
+        sdtp_lib.Nothing  # noqa: B018

@@ -1,0 +1,71 @@
+"""pyproject.toml, environment.yml and requirements.lock tell one story."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from sdtp_lib import paths
+
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+CONDA = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
+LOCK_LINES = [
+    line for line in (paths.ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")
+]
+DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]]
+
+
+def pins(lines):
+    """name -> exact version."""
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+LOCK = pins(LOCK_LINES)
+CONDA_PIP = pins(next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict)))
+
+
+def test_the_lock_has_plain_exact_versions():
+    """No hosts, paths, markers or local versions, and nothing twice."""
+    plain = re.compile(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*")
+    assert [line for line in LOCK_LINES if not plain.fullmatch(line)] == []
+    assert len(LOCK) == len(LOCK_LINES)
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=str)
+def test_direct_dependencies_are_in_both_files(requirement):
+    name = canonicalize_name(requirement.name)
+    assert LOCK[name] in requirement.specifier
+    assert CONDA_PIP[name] == LOCK[name]
+
+
+def test_environment_has_nothing_else():
+    assert CONDA_PIP.keys() == {canonicalize_name(requirement.name) for requirement in DIRECT}
+    assert CONDA["channels"] == ["conda-forge"]
+    assert [entry for entry in CONDA["dependencies"] if isinstance(entry, str)] == ["python=3.11", "pip"]
+
+
+def test_pins_that_results_depend_on():
+    assert (LOCK["torch"], LOCK["transformers"]) == ("2.13.0", "5.2.0")
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_everything_imported_is_declared():
+    declared = {canonicalize_name(requirement.name) for requirement in DIRECT}
+    homes = packages_distributions()
+    for file in paths.PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"sdtp_lib"}:
+                found = {canonicalize_name(home) for home in homes.get(top, [top])}
+                assert found & declared, f"{file.relative_to(paths.ROOT)} imports {top}"
+
+
+def test_the_command_is_installed_under_its_name():
+    assert PROJECT["scripts"] == {"sdtp": "sdtp_lib.cli:main"}
