@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.optim import Optimizer
 
 
-def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, module: nn.Module, optimizers: Sequence[Optimizer], state: dict[str, Any]) -> None:
     """Write weights, optimizer state and `state` (plain JSON values), together whole or not at all."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors.update({f"optimizer.{index}.{key}": value for key, value in values.items()})
+    for number, optimizer in enumerate(optimizers):
+        for index, values in optimizer.state_dict()["state"].items():
+            tensors.update({f"optimizer.{number}.{index}.{key}": value for key, value in values.items()})
     partial = path.with_name(f"{path.name}.partial")
-    tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}  # tied weights may not share memory
     save_file(tensors, partial, {"state": json.dumps(state)})
     os.replace(partial, path)
 
 
-def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_checkpoint(path: Path, module: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
     """Put weights and optimizer state back and return `state`.
 
     Raises:
@@ -35,11 +38,12 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         module.load_state_dict(_below("module.", tensors))
-        values: dict[int, dict] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
-            index, key = name.split(".")
-            values.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+        for number, optimizer in enumerate(optimizers):
+            values: dict[int, dict] = {}
+            for name, tensor in _below(f"optimizer.{number}.", tensors).items():
+                index, key = name.split(".")
+                values.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
     except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or of another training: {str(error).splitlines()[0]}") from None
     return state

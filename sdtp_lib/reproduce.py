@@ -27,9 +27,15 @@ VOLATILE = [
     "metadata.papermill", "metadata.widgets", "metadata.language_info.version",
     "cell.metadata.papermill", "cell.metadata.execution",
 ]  # fmt: skip
-# The inline backend is what puts pictures into a notebook; a backend set by the caller would keep them out.
-KERNEL = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false",
-          "MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # fmt: skip
+# Transformers draws its bars with tqdm.auto, which in a notebook heeds no TQDM_DISABLE. The inline backend is what puts
+# pictures into a notebook; a backend set by the caller would keep them out.
+KERNEL = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
@@ -131,6 +137,8 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.id = "injected-parameters"  # papermill draws a new one each time
         if "outputs" in cell:
             cell.outputs = _without_folders(cell.outputs)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]  # papermill gives every cell an empty list
     return notebook
 
 

@@ -76,7 +76,7 @@ class PruningSchedule:
 
     @classmethod
     def spread(cls, stages: int, num_layers: int, first: int, keep_ratio: float, **options) -> PruningSchedule:
-        """`stages` cuts spread evenly over the layers from `first` on: stage i at first + floor(i (L - first) / stages).
+        """`stages` cuts spread evenly from layer `first` on: the i-th at first + floor(i (L - first) / stages).
 
         Raises:
             ValueError: if there are more stages than layers to hold them, or a value is out of range.

@@ -198,12 +198,12 @@ class Trainer:
         """Checkpoint and history so far."""
         self.write_history()
         state = {"settings": self.settings, "history": self.history}
-        save_checkpoint(self.output / CHECKPOINT_FILE, self.pruner, self.optimizer, state)
+        save_checkpoint(self.output / CHECKPOINT_FILE, self.pruner, [self.optimizer], state)
 
     def load(self) -> None:
         """Go back to the checkpoint; ValueError if it belongs to other settings."""
         path = self.output / CHECKPOINT_FILE
-        state = load_checkpoint(path, self.pruner, self.optimizer)
+        state = load_checkpoint(path, self.pruner, [self.optimizer])
         for key, value in self.settings.items():
             if state["settings"].get(key) != value:
                 raise ValueError(f"{path} belongs to a training with another {key}; it cannot be resumed")

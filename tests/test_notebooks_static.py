@@ -87,6 +87,12 @@ def test_cells_are_short_and_hold_no_logic(path):
 
 
 @every_notebook
+def test_no_semicolon_hides_an_output(path):
+    """nbval runs cells outside the history, where IPython does not see the semicolon, and finds one output too many."""
+    assert not [cell.source for cell in code_cells(path) if cell.source.rstrip().endswith(";")]
+
+
+@every_notebook
 def test_prose_stands_around_the_code(path):
     kinds = [(cell.cell_type, tags(cell)) for cell in read(path).cells]
     for (kind, _), (following, its_tags) in pairwise(kinds):

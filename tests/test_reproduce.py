@@ -100,7 +100,7 @@ def test_storing_is_repeatable_and_keeps_pictures_and_counts(repository):
     cells = nbformat.read(notebook, as_version=4).cells
     assert [cell.execution_count for cell in cells[1:]] == [1, 2, 3]
     assert "image/png" in cells[3].outputs[0].data
-    assert all("papermill" not in cell.metadata and "execution" not in cell.metadata for cell in cells)
+    assert [dict(cell.metadata) for cell in cells] == [{}, {"tags": ["parameters"]}, {}, {}]
     reproduce.store(notebook)
     assert notebook.read_bytes() == stored
     assert sorted(file.name for file in notebook.parent.glob("*")) == ["01_trial.ipynb", "02_trial.ipynb", "profiles"]

@@ -135,8 +135,8 @@ def test_checkpoint_of_other_settings_or_damaged_is_refused(model, marks, tmp_pa
 def test_checkpoint_round_trip_of_a_fresh_optimizer(tmp_path):
     pruner = TokenPruner(HIDDEN, (2,))
     optimizer = torch.optim.AdamW(pruner.parameters())
-    save_checkpoint(tmp_path / "c", pruner, optimizer, {"step": 0})
-    assert load_checkpoint(tmp_path / "c", pruner, optimizer) == {"step": 0}
+    save_checkpoint(tmp_path / "c", pruner, [optimizer], {"step": 0})
+    assert load_checkpoint(tmp_path / "c", pruner, [optimizer]) == {"step": 0}
 
 
 def test_training_beats_the_untrained_pruner_on_held_out_prompts(model, marks, tmp_path):

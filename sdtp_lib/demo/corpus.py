@@ -28,7 +28,10 @@ class Document:
 
 @dataclass(frozen=True)
 class Task:
-    """How a dataset is asked: `cue` ends the prompt with the wording of the fact, `question` may precede it."""
+    """How a dataset is asked: `cue` ends the prompt with the wording of the fact, `question` may precede it.
+
+    Both may name `{input}` and `{last}`, the look-up to begin with: "teacher of Anna" in "city of the teacher of Anna".
+    """
 
     category: str
     question: str
@@ -39,12 +42,12 @@ class Task:
     def prompt(self, context: str, input: str, ask: bool = True) -> str:
         """The text the model continues; `ask=False` leaves the question sentence out (early training)."""
         question = self.question.format(input=input) if ask else ""
-        return f"{context}\n{question}{self.cue.format(input=input)}"
+        return f"{context}\n{question}{self.cue.format(input=input, last=input.rpartition(' of the ')[2])}"
 
 
 TASKS = {
     "singledoc_qa": Task("SingleDoc", "Question: What is the {input}?\nAnswer: ", "The {input} is", " ", "."),
-    "multidoc_qa": Task("MultiDoc", "Question: What is the {input}?\nAnswer: ", "The {input} is", " ", "."),
+    "multidoc_qa": Task("MultiDoc", "Question: What is the {input}?\nAnswer: ", "The {last} is", " ", "."),
     "report_summary": Task("Summ", "Question: What are the {input}?\nAnswer: ", "The first decision is", " ", ""),
     "few_shot": Task("FewShot", "", "{input}", " ", ""),
     "code_completion": Task("Code", "", "{input}", "", ""),
@@ -120,7 +123,8 @@ def singledoc_qa(rng: random.Random, tokens: int, spacing: int = 48) -> Document
 def multidoc_qa(rng: random.Random, tokens: int, spacing: int = 48) -> Document:
     """Several passages, two look-ups: the teacher of Anna is Hugo, the colour of Hugo is teal.
 
-    All chains ask for one kind of value, so the kind alone does not tell the answer.
+    The answer spells both out, so the second look-up is keyed by what the first one found. All chains ask for one kind
+    of value, so the kind alone does not tell the answer.
     """
     chains = max(2, fact_count(rng, tokens, 18, spacing) // 2)
     names, kind = rng.sample(w.NAMES, 2 * chains), rng.choice(KINDS)
@@ -128,7 +132,7 @@ def multidoc_qa(rng: random.Random, tokens: int, spacing: int = 48) -> Document:
     for first, second in zip(names[:chains], names[chains:], strict=True):
         relation, value = rng.choice(w.RELATIONS), value_of(rng, kind)
         facts += [f"The {relation} of {first} is {second}.", f"The {kind} of {second} is {value}."]
-        pairs.append((f"{kind} of the {relation} of {first}", value))
+        pairs.append((f"{kind} of the {relation} of {first}", f"{second}. The {kind} of {second} is {value}"))
     rng.shuffle(facts)
     sentences = scatter(rng, facts, tokens - 4 * chains, filler_sentence)
     passages = max(1, min(6, tokens // 96))

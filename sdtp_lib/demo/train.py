@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import random
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from ..checkpoints import load_checkpoint, save_checkpoint
 from .corpus import BUILDERS, TASKS
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -112,26 +112,16 @@ class Stream(IterableDataset):
         task, ask = TASKS[name], rng.random() < min(0.9, 3 * progress)
         room = int(length * rng.uniform(0.4, 0.9)) - 24
         doc = BUILDERS[name](rng, room, rng.randint(12, 48) if length <= 256 or rng.random() < 0.3 else 48)
-        pairs = list(doc.pairs)
-        if name == "multidoc_qa" and rng.random() < 0.4 + 0.5 * (progress < 0.3):
-            pairs += [p for p in map(sentence_pair, doc.context.replace("\n", " ").split(". ")) if p]
         ids = self.encode(doc.context)
         kinds = [1] * len(ids)
-        context = ""
-        for question, answer in rng.choices(pairs, k=24):
-            prompt = self.encode(task.prompt(context, question, ask))
-            reply, close = self.encode(f"{task.before}{answer}"), self.encode(task.after) + [self.end]
-            if len(ids) + len(prompt) + len(reply) + len(close) > length:
+        for question, answer in rng.choices(doc.pairs, k=24):
+            prompt = self.encode(task.prompt("", question, ask))
+            reply, close = self.encode(f"{task.before}{answer}"), self.encode(task.after)
+            if len(ids) + len(prompt) + len(reply) + len(close) + 1 > length:
                 break
-            ids += prompt + reply + close
-            kinds += [0] * len(prompt) + [self.kinds[name]] * len(reply) + [1] * len(close)
+            ids += prompt + reply + close + [self.end]
+            kinds += [0] * len(prompt) + [self.kinds[name]] * len(reply) + [1] * len(close) + [self.kinds[name]]
         return ids, kinds
-
-
-def sentence_pair(sentence: str) -> tuple[str, str] | None:
-    """("city of Anna", "Oslo") from "... The city of Anna is Oslo"; None for filler."""
-    key, is_, value = sentence.rstrip(".").rpartition(" is ")
-    return (key[key.rfind("The ") + 4 :], value) if is_ else None
 
 
 def loss_of(model, ids, kinds):
@@ -150,9 +140,8 @@ def loss_of(model, ids, kinds):
     return loss, {k: hit[kinds == k].mean().item() for k in present}
 
 
-def optimizer_of(model, name, lr):
-    if name == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.05, fused=True)]
+def optimizers_of(model, lr):
+    """Muon for the matrices, AdamW for embeddings, norms and biases: look-ups appear earlier than with AdamW alone."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
@@ -166,20 +155,23 @@ def learning_rate(step, steps, warmup=200, decay=0.2):
     return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
 
 
-def train(output, steps, tokens, lr, seed, device, optimizer, save_every=100):
+def train(output, steps, tokens, lr, seed, device, save_every=100):
+    """Train, or go on from the state in the folder `output`; writes a log and, at the end, the checkpoint in bfloat16.
+
+    Args:
+        steps: updates in all; lengths and the learning rate follow the share of them that is done.
+        tokens: of one update, at least four rows.
+    """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(build_config(tokenizer)).to(device)
-    optimizers = optimizer_of(model, optimizer, lr)
+    optimizers = optimizers_of(model, lr)
     base = [group["lr"] for o in optimizers for group in o.param_groups]
-    state_file, log_file, start = output / "state.pt", output / "training_log.jsonl", 0
+    state_file, log_file, start = output / "state.safetensors", output / "training_log.jsonl", 0
     if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        [o.load_state_dict(s) for o, s in zip(optimizers, state["optimizers"], strict=True)]
-        start = state["step"]
+        start = load_checkpoint(state_file, model, optimizers)["step"]
     stream = Stream(tokenizer, FIRST_TRAINING_SEED + seed, start, steps, tokens)
     names = {2: "copying", 3: "recall", **{k: n for n, k in stream.kinds.items()}}
     loader = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4))
@@ -204,23 +196,18 @@ def train(output, steps, tokens, lr, seed, device, optimizer, save_every=100):
                 log.write(json.dumps(row) + "\n")
             losses, hits = [], {}
         if (step + 1) % save_every == 0 or step + 1 == steps:
-            partial = state_file.with_suffix(".partial")
-            torch.save(
-                {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1},
-                partial,
-            )
-            os.replace(partial, state_file)
+            save_checkpoint(state_file, model, optimizers, {"step": step + 1})
     model.to(torch.bfloat16).save_pretrained(output / "checkpoint")
     tokenizer.save_pretrained(output / "checkpoint")
+    return model
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="folder for state, log and the finished checkpoint")
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=4600)
     parser.add_argument("--tokens", type=int, default=2176, help="tokens per step")
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--optimizer", default="muon")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     train(**vars(parser.parse_args()))
