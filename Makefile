@@ -6,8 +6,8 @@ NEWEST := .venv-newest/bin/python
 # Torch goes first and alone: later installs then find it there, whichever build it is, and do not choose another.
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
-PLAIN := TQDM_DISABLE=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
-ENGINE_TESTS := tests/test_schedule.py tests/test_selection.py tests/test_scorers.py tests/test_pruning.py
+ENGINE_TESTS := tests/test_schedule.py tests/test_selection.py tests/test_scorers.py tests/test_pruning.py \
+  tests/test_baselines.py tests/test_saliency.py tests/test_flops.py
 
 .PHONY: install reproduce notebooks test test-slow test-newest lint clean
 
@@ -17,9 +17,6 @@ reproduce: install ## every notebook with the demo profile, then results/REPRODU
 test: install ## quick tests, then every stored notebook run again and compared
 	$(BIN)/pytest -m "not slow" tests
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
-	  folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	  $(PLAIN) MPLBACKEND=module://matplotlib_inline.backend_inline \
-	  SDTP_RESULTS="$$folder/results" SDTP_FIGURES="$$folder/figures" \
 	  $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
 	else echo "nbval skipped: there are no notebooks yet"; fi
