@@ -34,6 +34,13 @@ HIDE = 1e-9  # a keep ratio that leaves the forced tokens alone
 WITHOUT = dict(zip(ABLATIONS, ((), ("rank",), ("rank", "mse")), strict=True))
 
 
+def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:
+    """LongBench records of some tasks, at most `limit` of each; `source` None: the embedded set or the Hub's copy."""
+    names = expand_tasks(tasks)
+    sources = {name: source or ("mini" if name in MINI else LONGBENCH) for name in names}
+    return [record for name in names for record in longbench_records(name, sources[name], limit)]
+
+
 def mark_prompts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -65,14 +72,14 @@ def salient_shares(samples: Sequence[Sample], threshold: float = 0.1) -> dict:
 
 
 def layer_of_reading(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], limit: int, seed: int = 0
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str], limit: int
 ) -> dict:
     """Score (0 to 100) when the whole context is hidden from layer l on, for every l but 0.
 
     Hiding is a stage at l that keeps the question alone: where the score is as good as the full model's, the answer has
     been read below l.
     """
-    records = [record for task in tasks for record in longbench_records(task, limit=limit)]
+    records = records_of(tasks, limit)
     tail = max(
         len(tokenizer(build_prompt(r))["input_ids"]) - len(tokenizer(r["context"])["input_ids"]) for r in records
     )
@@ -107,7 +114,7 @@ def train_ablations(
     Returns:
         {name: {rank_correlation: {layer: float}, average: 0 to 100}}, and the training history with all losses.
     """
-    records = [record for task in expand_tasks(tasks) for record in longbench_records(task, limit=limit)]
+    records = records_of(tasks, limit)
     found, histories = {}, {}
     for ablation, without in WITHOUT.items():
         output = Path(folder) / ablation.replace(" ", "_")
@@ -127,7 +134,13 @@ def curves(history: Sequence[dict], layers: Sequence[int]) -> tuple[pd.DataFrame
     stages = [
         [sum(row[name][i] for name in ("mse", "rank") if name in row) for i in range(len(layers))] for row in history
     ]
-    return pd.DataFrame(total, index=index).interpolate(), pd.DataFrame(stages, index=index, columns=list(layers))
+    return pd.DataFrame(total, index=index, dtype=float), pd.DataFrame(stages, index=index, columns=list(layers))
+
+
+def columns(frame: pd.DataFrame) -> dict[str, list]:
+    """A table as JSON: column -> values, the index first; None where a value is missing."""
+    frame = frame.reset_index()
+    return {str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame}
 
 
 def _total(value: float | list[float] | None) -> float | None:
@@ -176,10 +189,7 @@ def longbench(
     pruner: Scorer, methods: Sequence[str], seed: int = 0,
 ) -> dict[str, dict]:  # fmt: skip
     """Table 1's data: method -> summary, on the same records; `source` None: the embedded set or the Hub's copy."""
-    names = expand_tasks(tasks)
-    sources = {name: source or ("mini" if name in MINI else LONGBENCH) for name in names}
-    records = [record for name in names for record in longbench_records(name, sources[name], limit)]
-    return compare(model, tokenizer, records, pruner, methods, seed=seed)
+    return compare(model, tokenizer, records_of(tasks, limit, source), pruner, methods, seed=seed)
 
 
 def losses_against_paper(found: dict[str, dict]) -> Markdown:

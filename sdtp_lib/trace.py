@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .masks import ABSENT
+from .results import append_jsonl
 from .selection import boundary_tie
 
 
@@ -116,6 +116,4 @@ class PruningTrace:
 
 def append_log(path: str | os.PathLike, stages: list[Stage]) -> None:
     """Append the rows of one prefill to a JSONL file in one write."""
-    text = "".join(json.dumps(row) + "\n" for stage in stages for row in stage.log_rows())
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text)
+    append_jsonl(path, [row for stage in stages for row in stage.log_rows()])

@@ -103,7 +103,7 @@ def test_storing_is_repeatable_and_keeps_pictures_and_counts(repository):
     assert [dict(cell.metadata) for cell in cells] == [{}, {"tags": ["parameters"]}, {}, {}]
     reproduce.store(notebook)
     assert notebook.read_bytes() == stored
-    assert sorted(file.name for file in notebook.parent.glob("*")) == ["01_trial.ipynb", "02_trial.ipynb", "profiles"]
+    assert sorted(file.name for file in notebook.parent.rglob("*.ipynb")) == ["01_trial.ipynb", "02_trial.ipynb"]
 
 
 def test_storing_a_failing_notebook_leaves_it_alone(repository):
@@ -113,6 +113,7 @@ def test_storing_a_failing_notebook_leaves_it_alone(repository):
     with pytest.raises(NotebookFailed, match="ZeroDivisionError"):
         reproduce.store(notebook)
     assert notebook.read_bytes() == before
+    assert "ZeroDivisionError" in (notebook.parent / ".partial" / notebook.name).read_text()
     with pytest.raises(FileNotFoundError, match="03_gone"):
         reproduce.store(notebook.with_name("03_gone.ipynb"))
 

@@ -25,7 +25,7 @@ from ..checkpoints import load_checkpoint, save_checkpoint
 from .corpus import BUILDERS, TASKS
 
 END, PAD = "<|end|>", "<|pad|>"
-LOCAL_LAYERS, LAYERS, WINDOW = 4, 14, 8
+LOCAL_LAYERS, LAYERS, WINDOW = 6, 14, 8
 LENGTHS = (128, 256, 512, 1088)
 UNLOCKED = (0.0, 0.35, 0.45, 0.55)  # share of the run after which a length joins in
 FIRST_TRAINING_SEED = 10**6
