@@ -61,12 +61,12 @@ def test_mark_prompts_gives_every_layer_of_the_prompt(demo):
     assert len(example["tokens"]) == marked.prompt_tokens == len(example["saliency"][0])
 
 
-def test_the_answer_is_not_read_below_the_first_cut(demo):
+def test_the_answer_is_not_read_below_the_full_attention_layers(demo):
     model, tokenizer = demo
     found = experiments.layer_of_reading(model, tokenizer, ["singledoc_qa"], 3)
     accuracy = dict(zip(found["layers"], found["accuracy"], strict=True))
-    assert found["local_layers"] == 4 and found["baseline"] == accuracy[13]
-    assert accuracy[4] < 50 < found["baseline"]
+    assert found["local_layers"] == 6 and found["baseline"] == accuracy[13]
+    assert accuracy[6] < 50 < found["baseline"]
 
 
 def test_inspection_follows_the_trace(tmp_path):

@@ -1,7 +1,7 @@
 """Train the demo model from nothing: `python -m sdtp_lib.demo.train --output FOLDER` (resumes by itself).
 
-A 14-layer Qwen2 of width 128. Its four lowest layers see 8 tokens back only, so an answer can be looked up no earlier
-than layer 4, where the first cut of the pruning schedules falls. Copying, key-value recall and documents are mixed from
+A 14-layer Qwen2 of width 128. Its six lowest layers see 8 tokens back only, so an answer can be looked up no earlier
+than layer 6, when the pruning schedules, which begin at layer 4, have cut twice and cut again. Copying, key-value recall and documents are mixed from
 the start, short first; every kind's answer tokens are averaged by themselves, so that no kind drowns another.
 """
 
@@ -53,7 +53,7 @@ def build_tokenizer(documents: int = 4000) -> PreTrainedTokenizerFast:
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
-    """Local attention below layer 4, full attention above."""
+    """Local attention below layer LOCAL_LAYERS, full attention from there on."""
     return Qwen2Config(
         vocab_size=64 * math.ceil(len(tokenizer) / 64), hidden_size=128, intermediate_size=384,
         num_hidden_layers=LAYERS, num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048,
