@@ -1,8 +1,9 @@
 """Train the demo model from nothing: `python -m sdtp_lib.demo.train --output FOLDER` (resumes by itself).
 
 A 14-layer Qwen2 of width 128. Its six lowest layers see 8 tokens back only, so an answer can be looked up no earlier
-than layer 6, when the pruning schedules, which begin at layer 4, have cut twice and cut again. Copying, key-value recall and documents are mixed from
-the start, short first; every kind's answer tokens are averaged by themselves, so that no kind drowns another.
+than layer 6, when the pruning schedules, which begin at layer 4, have cut twice and cut again. Copying, key-value
+recall and documents are mixed from the start, short first; every kind's answer tokens are averaged by themselves, so
+that no kind drowns another.
 """
 
 from __future__ import annotations
