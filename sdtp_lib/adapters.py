@@ -76,6 +76,10 @@ class ModelAdapter:
             return 0
         return cache.layers[layer].keys.shape[-2]
 
+    def full_lengths(self, cache: Cache) -> set[int]:
+        """The different numbers of keys that the layers without a window hold; one number unless some were cut."""
+        return {self.cached_keys(cache, layer) for layer in range(len(self.layers)) if self.window(layer) is None}
+
     def positions(self, hidden_states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(cos, sin), each (batch, tokens, head_dim), for new position ids (batch, tokens)."""
         return self.rotary(hidden_states, position_ids)

@@ -189,8 +189,7 @@ def _metadata(model: PreTrainedModel, plan: Plan, config: str, schedule: Pruning
 
 def _document(path: Path, metadata: dict, resume: bool) -> dict:
     """An empty document, or the one to continue."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a result file")
+    results.check_output(path)
     if not (resume and path.exists()):
         return {"metadata": metadata, "results": {}}
     document = results.read_json(path)

@@ -77,11 +77,15 @@ class ForwardPass:
     finite: list[Tensor] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
 
-    def read_padding(self) -> None:
+    def read_padding(self, known: bool = True) -> None:
         """Count the real tokens of each row from the 2-D mask: the one transfer to the host of a padded prefill.
 
+        Args:
+            known: whether the tokens before this pass went through this context, so that their pads are known.
+
         Raises:
-            ValueError: for padding that is not on the left, or a row of pads alone.
+            ValueError: for padding that is not on the left, a row of pads alone, a mask of another width, or one that
+                hides other cached tokens than it did before.
         """
         conversation = self.conversation
         self.present = self.prompt = [self.tokens] * self.batch
@@ -91,6 +95,17 @@ class ForwardPass:
                 conversation.real = torch.cat([conversation.real, new], dim=1)
             return
         real = self.mask.bool()
+        if real.shape[1] != self.start + self.tokens:
+            wanted = f"({self.batch}, {self.start + self.tokens})"
+            raise ValueError(
+                f"attention mask of shape {tuple(real.shape)}, expected {wanted}: cached tokens and new ones"
+            )
+        if self.start and self.tokens > 1:
+            before = torch.ones_like(real[:, : self.start]) if conversation.real is None else conversation.real
+            changed = bool((real[:, : self.start] != before).any())
+            if changed and known:
+                raise ValueError("the attention mask hides other cached tokens than before; pass it explicitly")
+            conversation.real = real if changed else conversation.real
         if self.tokens > 1 or self.start == 0:
             new = real[:, self.start :]
             left = (new.long().diff(dim=1) >= 0).all(dim=1)

@@ -41,6 +41,16 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
     write_text(path, _dumps(path, data, indent=2) + "\n")
 
 
+def check_output(path: str | os.PathLike) -> None:
+    """Raise ValueError if no file could be written at `path`; asked before long work, not after it."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"output {path} is a folder; give a file name")
+    blocked = [parent for parent in path.absolute().parents if parent.exists() and not parent.is_dir()]
+    if blocked:
+        raise ValueError(f"output {path} cannot be written: {blocked[0]} is a file")
+
+
 def append_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append one line of JSON per row, all in one write; makes file and folder where missing.
 

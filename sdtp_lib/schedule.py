@@ -21,7 +21,7 @@ class PruningSchedule:
         keep_ratio: share of the tokens present that a stage keeps, in (0, 1].
         sink_tokens: the first tokens of a prompt, never cut.
         local_ratio: share of the tokens present, at the end of the prompt, never cut; in [0, 1].
-        min_local_tokens: at least this many of the last tokens are never cut.
+        min_local_tokens: at least this many of the last tokens are never cut; the very last one never is.
 
     Raises:
         ValueError: if a value is outside its range; the message names it.
@@ -88,12 +88,12 @@ class PruningSchedule:
 
     def forced(self, present: int, sinks: bool = True) -> tuple[int, int]:
         """How many of `present` tokens are never cut: (at the start, at the end), together at most `present`."""
-        local = min(present, max(self.min_local_tokens, math.floor(self.local_ratio * present)))
+        local = min(present, max(self.min_local_tokens, math.floor(self.local_ratio * present), 1))  # generation's last
         return min(self.sink_tokens if sinks else 0, present - local), local
 
     def keep(self, present: int, sinks: bool = True) -> int:
         """Tokens that a stage keeps of `present`: max(floor(keep_ratio * present), forced), and at least one."""
-        return max(math.floor(self.keep_ratio * present), sum(self.forced(present, sinks)), min(present, 1))
+        return max(math.floor(self.keep_ratio * present), sum(self.forced(present, sinks)))
 
     def lengths(self, tokens: int, num_layers: int) -> list[int]:
         """Tokens present at each of `num_layers` layers for a prompt of `tokens` tokens.

@@ -119,6 +119,8 @@ class TokenPruner(nn.Module):
             layers, record = [int(x) for x in config["layers"]], dict(config.get("record", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / CONFIG_FILE} is damaged: {error!r}") from None
+        if hidden_size < 1:
+            raise ValueError(f"{folder / CONFIG_FILE} is damaged: hidden size {hidden_size}")
         if version != FORMAT_VERSION:
             raise ValueError(
                 f"{folder / CONFIG_FILE} has format version {version}, this library reads {FORMAT_VERSION}"

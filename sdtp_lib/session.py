@@ -30,6 +30,8 @@ class Session:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Before the decoder runs: find out what kind of pass this is, refuse what cannot be right."""
+        if len(args) > 1:
+            raise ValueError("pass everything but input_ids by keyword while pruning")
         inputs = args[0] if args else kwargs.get("input_ids")
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
         batch, tokens = inputs.shape[:2]
@@ -43,15 +45,20 @@ class Session:
                 "pruning needs the plain 2-D attention mask (batch, tokens); custom masks are not supported"
             )
         start = cache.get_seq_length() if cache is not None else 0
-        conversation = (self.conversations.get(cache) if start else None) or Conversation(total=start, dense_from=start)
+        conversation = self.conversations.get(cache) if start else None
+        known = conversation is not None
+        if start and not known and len(self.adapter.full_lengths(cache)) > 1:
+            raise ValueError("this cache was pruned elsewhere (or copied); run its prompt inside this context")
+        conversation = conversation or Conversation(total=start, dense_from=start)
         if conversation.total != start:
             raise ValueError(
-                f"the cache holds {start} tokens but was given {conversation.total}: cropping is not supported"
+                f"the cache holds {start} tokens but was given {conversation.total}: it was cropped or compressed, as "
+                "assisted decoding and prompt lookup do, which is not supported while pruning"
             )
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
         self.forward = ForwardPass(conversation, start, tokens, batch, mask, prunes)
         if conversation.real is not None or (start and tokens > 1):
-            self.forward.read_padding()
+            self.forward.read_padding(known)
 
     def enter_layer(self, layer: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before a decoder layer runs: cut if it is a stage, then give it positions and mask of what it holds."""
@@ -165,7 +172,7 @@ class Session:
             finite = torch.stack([flag.to(forward.finite[0].device) for flag in forward.finite]).tolist()
             if not all(finite):
                 raise ValueError(f"scores at layer {forward.stages[finite.index(False)].layer} are NaN or infinite")
-        cache, layers = getattr(output, "past_key_values", None), len(self.adapter.layers)
+        cache, layers = getattr(output, "past_key_values", kwargs.get("past_key_values")), len(self.adapter.layers)
         if cache is not None:
             self.conversations[cache] = forward.remember(layers)
         if forward.prunes:

@@ -54,7 +54,7 @@ def random_prompts(lengths, seed=2):
 def naive_choice(scores, present, schedule, first_prompt=True):
     """The rule of the design page, token by token: which of the `present` columns stay."""
     n = len(present)
-    local = min(n, max(schedule.min_local_tokens, math.floor(schedule.local_ratio * n)))
+    local = min(n, max(schedule.min_local_tokens, math.floor(schedule.local_ratio * n), 1))
     sinks = schedule.sink_tokens if first_prompt else 0
     forced = [i for i in range(n) if i < sinks or i >= n - local]
     k = max(math.floor(schedule.keep_ratio * n), len(forced))

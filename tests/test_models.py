@@ -162,3 +162,9 @@ def test_real_weights_never_get_a_random_pruner():
 def test_pick_device():
     assert models.pick_device("cpu").type == "cpu"
     assert models.pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_device_that_is_not_there_is_refused_by_name(device):
+    with pytest.raises(ValueError, match=device):
+        models.pick_device(device)

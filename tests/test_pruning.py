@@ -1,6 +1,8 @@
 """The engine against the full model under explicit masks, and what must never happen."""
 
 import json
+from contextlib import nullcontext
+from copy import deepcopy
 
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_compact_positions_equal_masked_full_model(family, lengths):
     attention=st.sampled_from(["sdpa", "eager"]),
 )
 def test_any_schedule_equals_masked_full_model(lengths, layers, keep, sinks, local, ratio, attention):
-    schedule = PruningSchedule(layers, keep, sink_tokens=sinks, min_local_tokens=max(1, local), local_ratio=ratio)
+    schedule = PruningSchedule(layers, keep, sink_tokens=sinks, min_local_tokens=local, local_ratio=ratio)
     check_against_reference(tiny_model("demo", attention), schedule, lengths)
 
 
@@ -133,6 +135,44 @@ def test_later_input_attends_the_pruned_past_and_is_not_cut():
     assert close(logits, expected[40:])
     assert len(trace.prefills) == 1
     assert past.layers[5].keys.shape[-2] == schedule.lengths(40, 6)[5] + 7
+
+
+def test_a_second_turn_that_hides_cached_tokens_is_refused():
+    model, schedule = tiny_model(), schedule_of()
+    ids, more = random_prompts([40])[0], random_prompts([7], seed=5)[0]
+    mask = torch.ones(1, 47, dtype=torch.long)
+    mask[0, 39] = 0
+    with TokenPruning(schedule, tiny_pruner(schedule.layers))(model), torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match="hides other cached tokens"):
+            model(more, attention_mask=mask, past_key_values=past, use_cache=True)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_cache_pruned_elsewhere_is_refused(copies):
+    model, schedule = tiny_model(), schedule_of()
+    pruning, ids = TokenPruning(schedule, tiny_pruner(schedule.layers)), random_prompts([40])[0]
+    with pruning(model), torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match="pruned elsewhere") if copies else nullcontext():
+            model(ids[:, :1], past_key_values=deepcopy(past) if copies else past)
+    with pruning(model), pytest.raises(ValueError, match="pruned elsewhere"):
+        model(ids[:, :1], past_key_values=past)
+
+
+def test_padded_cache_filled_outside_keeps_its_pads_hidden():
+    model, schedule = tiny_model(), schedule_of()
+    pruner = tiny_pruner(schedule.layers)
+    ids, mask = random_prompts([40, 22])
+    more = random_prompts([30, 30], seed=5)[0]
+    logits = []
+    for rows, start in ((slice(0, 2), 0), (slice(1, 2), 18)):
+        with torch.no_grad():
+            past = model(ids[rows, start:], attention_mask=mask[rows, start:], use_cache=True).past_key_values
+            longer = torch.cat([mask[rows, start:], torch.ones_like(more[rows])], dim=1)
+            with TokenPruning(schedule, pruner, prune="every")(model):
+                logits.append(model(more[rows], attention_mask=longer, past_key_values=past).logits[-1, -1])
+    assert close(logits[0], logits[1])
 
 
 def test_every_prompt_is_cut_when_asked_without_new_sinks():
@@ -254,6 +294,7 @@ def test_bad_requests_are_refused_by_name():
         "left padding": {"input_ids": ids, "attention_mask": mask.flip(1)},
         "row 1 of the batch is an empty prompt": {"input_ids": ids, "attention_mask": mask * torch.tensor([[1], [0]])},
         "empty prompt": {"input_ids": ids[:, :0]},
+        "mask of shape": {"input_ids": ids, "attention_mask": mask[:, :1]},
         "2-D attention mask": {"input_ids": ids, "attention_mask": mask[:, None, None]},
     }.items():
         with pytest.raises(ValueError, match=message), TokenPruning(schedule, pruner)(model):

@@ -116,3 +116,12 @@ def test_tables_are_rounded_and_aligned():
     assert results.markdown_table(pd.DataFrame({"x": [-0.001]}, index=["hidden"])).endswith("| 0.00 |")
     assert results.markdown_table(pd.DataFrame({"x": np.float32([0.125])}), digits=3).endswith("| 0.125 |")
     assert results.markdown_table(pd.DataFrame({"x": []})).startswith("| x")
+
+
+def test_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a folder"):
+        results.check_output(tmp_path)
+    with pytest.raises(ValueError, match="file is a file"):
+        results.check_output(tmp_path / "file" / "below" / "x.json")
+    results.check_output(tmp_path / "new" / "x.json")

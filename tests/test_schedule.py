@@ -44,8 +44,8 @@ def test_lengths_follow_the_rule_and_never_reach_zero(tokens, keep, sinks, ratio
     present = tokens
     for layer, length in enumerate(schedule.lengths(tokens, 6)):
         if layer in schedule.layers:
-            tail = min(present, max(local, math.floor(ratio * present)))
-            present = max(math.floor(keep * present), min(present, sinks + tail), 1)
+            tail = min(present, max(local, math.floor(ratio * present), 1))
+            present = max(math.floor(keep * present), min(present, sinks + tail))
         assert length == present > 0
 
 

@@ -71,8 +71,10 @@ def evaluate(
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if isinstance(schedule, str) and schedule not in PRESET_NAMES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(PRESET_NAMES)}")
-    if output is not None and Path(output).is_dir():
-        raise ValueError(f"output {output} is a folder; give a file name")
+    if output is not None:
+        results.check_output(output)
+    if pruner is not None and not Path(pruner).is_dir():
+        raise FileNotFoundError(f"pruner folder {pruner} does not exist")
     check_batch_size(batch_size)
     sources = {name: data or ("mini" if name in MINI else LONGBENCH) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
