@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from . import paper_numbers, results
 from .baselines import RecencyScorer
-from .data import LONGBENCH, longbench_records
+from .data import longbench_records
 from .evaluation.answers import score_records
-from .evaluation.longbench import compare, measure, resolve_schedule
-from .evaluation.metrics import MINI, expand_tasks
+from .evaluation.longbench import compare, measure, resolve_schedule, source_of
+from .evaluation.metrics import expand_tasks
 from .evaluation.prompts import build_prompt
 from .marks import Marks
 from .paper_numbers import ABLATIONS, CATEGORIES
@@ -37,8 +37,7 @@ WITHOUT = dict(zip(ABLATIONS, ((), ("rank",), ("rank", "mse")), strict=True))
 def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:
     """LongBench records of some tasks, at most `limit` of each; `source` None: the embedded set or the Hub's copy."""
     names = expand_tasks(tasks)
-    sources = {name: source or ("mini" if name in MINI else LONGBENCH) for name in names}
-    return [record for name in names for record in longbench_records(name, sources[name], limit)]
+    return [record for name in names for record in longbench_records(name, source_of(name, source), limit)]
 
 
 def mark_prompts(

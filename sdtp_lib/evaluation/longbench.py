@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import paths, results
+from .. import results
 from ..baselines import METHODS, make_scorer
 from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
 from ..models import load_model, load_pruner
@@ -76,17 +76,14 @@ def evaluate(
     if pruner is not None and not Path(pruner).is_dir():
         raise FileNotFoundError(f"pruner folder {pruner} does not exist")
     check_batch_size(batch_size)
-    sources = {name: data or ("mini" if name in MINI else LONGBENCH) for name in names}
+    sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
     loaded, tokenizer = load_model(model, dtype, device, revision)
     if tokenizer is None:
         raise ValueError(f"model {model} has no tokenizer, so it cannot be evaluated")
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
-    scorer = None
-    if method == "sdtp":
-        folder = paths.DEMO_PRUNER if pruner is None and str(model) == "demo" else pruner
-        scorer = load_pruner(folder, loaded, resolved, seed)
+    scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
     summary, samples = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = results.metadata(
@@ -167,6 +164,11 @@ def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) ->
     schedule = PruningSchedule.preset(schedule, layers) if isinstance(schedule, str) else schedule
     schedule.check_model(layers)
     return schedule
+
+
+def source_of(dataset: str, source: str | os.PathLike | None) -> str | os.PathLike:
+    """Where a dataset's records come from: `source` if given, else the embedded set (mini) or the Hub's copy."""
+    return source or ("mini" if dataset in MINI else LONGBENCH)
 
 
 def _label(source: str | os.PathLike) -> str:
