@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 
-FORMAT_VERSION = 1
-CONFIG_FILE, WEIGHTS_FILE = "pruner_config.json", "pruner.safetensors"
+from .pruner_files import read_pruner, size_fault, write_pruner
 
 
 @dataclass(frozen=True)
@@ -24,18 +22,20 @@ class ScoringContext:
     Attributes:
         module: the decoder layer at whose input the cut is made.
         mask: (batch, tokens) bool, True for real tokens, False for pads.
-        position_ids: (batch, tokens) positions as the layer uses them.
-        position_embeddings: (cos, sin), each (batch, tokens, head_dim), or None.
+        position_ids: (batch, tokens) positions as the layer uses them; None with ALiBi.
+        position_embeddings: (cos, sin), each (batch, tokens, head_dim); None with ALiBi.
         local_tokens: tokens at the end of the longest row that are kept whatever they score.
         generator: for scorers that draw at random, or None.
+        alibi: (batch * heads, 1, tokens) biases of an ALiBi model, else None.
     """
 
     module: nn.Module
     mask: Tensor
-    position_ids: Tensor
+    position_ids: Tensor | None
     position_embeddings: tuple[Tensor, Tensor] | None
     local_tokens: int
     generator: torch.Generator | None = None
+    alibi: Tensor | None = None
 
 
 class Scorer(Protocol):
@@ -54,11 +54,16 @@ class TokenPruner(nn.Module):
         hidden_size: width of the model's hidden states.
         layers: the layers it can score.
         record: how it was trained; plain JSON values, stored with the weights.
+
+    Raises:
+        ValueError: if layers are negative, repeated, or not ascending, or the hidden size is not positive.
     """
 
     def __init__(self, hidden_size: int, layers: tuple[int, ...] | list[int], record: dict[str, Any] | None = None):
         super().__init__()
-        self.hidden_size, self.layers, self.record = hidden_size, tuple(layers), dict(record or {})
+        self.hidden_size, self.layers, self.record = index(hidden_size), tuple(map(index, layers)), dict(record or {})
+        if fault := size_fault(self.hidden_size, self.layers):
+            raise ValueError(f"no such pruner: {fault}")
         inner = max(1, hidden_size // 4)
         self.mlps = nn.ModuleDict({
             str(layer): nn.Sequential(nn.Linear(hidden_size, inner), nn.GELU(), nn.Linear(inner, 1))
@@ -66,10 +71,20 @@ class TokenPruner(nn.Module):
         })  # fmt: skip
 
     def forward(self, layer: int, hidden_states: Tensor) -> Tensor:
-        """Keep logits (batch, tokens) of hidden states (batch, tokens, hidden) at the input of `layer` (Eq. 1)."""
-        mlp = self.mlps[str(layer)]
-        normed = nn.functional.rms_norm(hidden_states, (self.hidden_size,))
-        return mlp(normed.to(mlp[0].weight.dtype)).squeeze(-1)
+        """Keep logits (batch, tokens) of hidden states (batch, tokens, hidden) at the input of `layer` (Eq. 1).
+
+        The layer's MLP moves to the device of the hidden states and stays there: a model may be spread over several.
+        Threads may share a pruner as long as a layer is on the same device in all of them.
+        """
+        mlp, device = self.mlps[str(layer)], hidden_states.device
+        normed = nn.functional.rms_norm(hidden_states, (self.hidden_size,)).to(mlp[0].weight.dtype)
+        if device.type == "meta":  # shapes alone are asked for; moved there, the weights would be gone
+            on_meta = {name: parameter.to(device) for name, parameter in mlp.named_parameters()}
+            return functional_call(mlp, on_meta, (normed,)).squeeze(-1)
+        if mlp[-1].bias.device != device:  # the parameter that moves last: another thread may be moving them
+            with torch.inference_mode(False):  # or the weights would be inference tensors for good
+                mlp.to(device)
+        return mlp(normed).squeeze(-1)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """Same as `forward`; the MLP looks at nothing but the hidden state."""
@@ -84,58 +99,27 @@ class TokenPruner(nn.Module):
             raise ValueError(f"pruner has no scorer for layers {missing}; it has {list(self.layers)}")
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write weights (safetensors) and configuration (JSON) into `folder`, each whole or not at all."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"format_version": FORMAT_VERSION, "hidden_size": self.hidden_size, "layers": list(self.layers)}
-        text = json.dumps({**config, "record": self.record}, indent=2) + "\n"
-        weights, settings = folder / f"{WEIGHTS_FILE}.partial", folder / f"{CONFIG_FILE}.partial"
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, weights)
-        settings.write_text(text)
-        os.replace(weights, folder / WEIGHTS_FILE)
-        os.replace(settings, folder / CONFIG_FILE)
+        """Write weights (safetensors), configuration (JSON) and a model card into `folder`.
+
+        The folder can go to the Hub as it is, with `huggingface_hub.upload_folder`. A model card there that was edited
+        by hand is kept.
+
+        Raises:
+            ValueError: if the folder is a file, the record is not plain JSON, or the weights are of several dtypes or
+                on the meta device; nothing is written then.
+        """
+        write_pruner(Path(folder), self.hidden_size, self.layers, self.record, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike) -> TokenPruner:
-        """Load what `save_pretrained` wrote; reads safetensors and JSON only, never a pickle.
+        """Load what `save_pretrained` wrote, to the CPU, in its dtype; reads safetensors and JSON only, never a pickle.
 
         Raises:
             FileNotFoundError: if the folder or one of the two files is missing.
             ValueError: if a file is damaged, or weights and configuration do not fit each other.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"pruner folder {folder} does not exist")
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            if not (folder / name).is_file():
-                pickles = sorted(
-                    p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
-                )
-                hint = f"; {pickles[0]} looks like a pickle, which is never loaded" if pickles else ""
-                raise FileNotFoundError(f"pruner folder {folder} has no {name}{hint}")
-        try:
-            config = json.loads((folder / CONFIG_FILE).read_text())
-            version, hidden_size = config["format_version"], int(config["hidden_size"])
-            layers, record = [int(x) for x in config["layers"]], dict(config.get("record", {}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / CONFIG_FILE} is damaged: {error!r}") from None
-        if hidden_size < 1:
-            raise ValueError(f"{folder / CONFIG_FILE} is damaged: hidden size {hidden_size}")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{folder / CONFIG_FILE} has format version {version}, this library reads {FORMAT_VERSION}"
-            )
-        try:
-            weights = load_file(folder / WEIGHTS_FILE)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(f"{folder / WEIGHTS_FILE} is damaged or not safetensors: {error}") from None
-        pruner = cls(hidden_size, layers, record)
-        try:
-            pruner.load_state_dict(weights)
-        except RuntimeError:
-            raise ValueError(
-                f"{folder / WEIGHTS_FILE} does not fit its configuration (names or shapes differ)"
-            ) from None
-        if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-            raise ValueError(f"{folder / WEIGHTS_FILE} holds NaN or infinite weights")
+        config, weights = read_pruner(Path(folder))
+        with torch.device("meta"):
+            pruner = cls(config["hidden_size"], config["layers"], config["record"])
+        pruner.load_state_dict(weights, assign=True)
         return pruner.requires_grad_(False).eval()

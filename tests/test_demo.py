@@ -128,4 +128,4 @@ def test_shipped_model_reaches_its_bar_on_fresh_records():
 def test_shipped_checkpoint_is_small_and_holds_no_pickle():
     files = [path for path in paths.DEMO_CHECKPOINT.iterdir()] + [path for path in paths.DEMO_PRUNER.iterdir()]
     assert sum(path.stat().st_size for path in files) < 10e6
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jsonl"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jsonl", ".md"}

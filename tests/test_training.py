@@ -82,7 +82,12 @@ def test_every_recipe_trains_its_terms_at_every_stage(model, marks, tmp_path, re
         if name.endswith("2.bias"):
             continue  # ranking alone does not move it
         assert not torch.equal(tensor, start[name]), name
-    assert sorted(p.name for p in tmp_path.iterdir()) == [HISTORY_FILE, "pruner.safetensors", "pruner_config.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "README.md",
+        HISTORY_FILE,
+        "pruner.safetensors",
+        "pruner_config.json",
+    ]
 
 
 def test_record_says_how_it_was_made(model, marks, tmp_path):

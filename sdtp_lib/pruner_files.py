@@ -1,0 +1,209 @@
+"""A pruner's folder, as it lies on disk and on the Hugging Face Hub: weights, configuration, model card.
+
+The configuration holds the SHA-256 of the weights file and of itself, so that a flipped bit, a cut file, or files of
+two different saves are refused. Nothing that is read is ever run: safetensors and JSON, no pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .pruner_card import model_card
+from .results import check_output
+
+FORMAT_VERSION = 2
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
+KEYS = {"format_version", "hidden_size", "layers", "record", "weights_sha256", "config_sha256"}
+MAX_CONFIG_BYTES = 2**24
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+AGAIN = "copy or download the folder again, or save the pruner again"
+
+
+def write_pruner(
+    folder: Path, hidden_size: int, layers: tuple[int, ...], record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write a pruner's three files; a model card that was edited by hand stays as it is.
+
+    Every file is complete on disk before the first takes its place. Renames cannot be made together: a machine that
+    dies between them leaves files of two saves, which `read_pruner` refuses.
+
+    Args:
+        folder: made where missing.
+        hidden_size, layers: the pruner's.
+        record: plain JSON values.
+        tensors: names and shapes as `tensor_shapes` has them, of one dtype, on any device.
+
+    Raises:
+        ValueError: if the folder cannot be one, or something has no place in the files; before anything is written.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
+        check_output(folder / name)
+    fault = size_fault(hidden_size, layers) or _dtype_fault(tensors)
+    fault = fault or _shape_fault({name: tuple(x.shape) for name, x in tensors.items()}, hidden_size, layers)
+    if fault:
+        raise ValueError(f"pruner was not written to {folder}: {fault}")
+    # clones: safetensors refuses tensors that share memory
+    plain = {name: x.detach().cpu().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
+    weights = safetensors.torch.save(plain)
+    config = {
+        "format_version": FORMAT_VERSION, "hidden_size": hidden_size, "layers": list(layers), "record": dict(record),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }  # fmt: skip
+    try:
+        config = json.loads(json.dumps(config, allow_nan=False))  # as it will be read: tuples are lists, keys strings
+        config["config_sha256"] = _digest(config)
+        text = json.dumps(config, indent=2) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} was not written: the record is not plain JSON: {error}") from None
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ValueError(f"{folder / CONFIG_FILE} was not written: the record is over {MAX_CONFIG_BYTES} bytes")
+    card = {} if _card_was_edited(folder) else {CARD_FILE: model_card(config).encode()}
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder, {**card, WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()})
+
+
+def read_pruner(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the weights that `write_pruner` wrote, on the CPU, in the dtype they were written in.
+
+    Raises:
+        FileNotFoundError: if the folder or one of the two files is missing.
+        ValueError: if a file is damaged or of another format version, or the two do not belong together.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    if not folder.is_dir():
+        hint = "a pruner on the Hub is fetched with huggingface_hub.snapshot_download"
+        raise FileNotFoundError(f"pruner folder {folder} does not exist; {hint}")
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():  # a link to a file is one: the Hub's snapshots are made of them
+            raise FileNotFoundError(f"pruner folder {folder} has no file {name}{_pickle_hint(folder)}")
+    config = _read_config(folder / CONFIG_FILE)
+    return config, _read_weights(folder / WEIGHTS_FILE, config)
+
+
+def size_fault(hidden_size: Any, layers: Any) -> str | None:
+    """What is wrong with a pruner's sizes, or None."""
+    if type(hidden_size) is not int or hidden_size < 1:
+        return f"hidden size {hidden_size!r} is no positive whole number"
+    if not isinstance(layers, list | tuple) or not all(type(layer) is int and layer >= 0 for layer in layers):
+        return "layers are no list of whole numbers from 0"
+    if any(a >= b for a, b in pairwise(layers)):
+        return "layers are not ascending, or repeat"
+    return None
+
+
+def tensor_shapes(hidden_size: int, layers: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight of a pruner."""
+    inner = max(1, hidden_size // 4)
+    shapes = {"0.weight": (inner, hidden_size), "0.bias": (inner,), "2.weight": (1, inner), "2.bias": (1,)}
+    return {f"mlps.{layer}.{name}": shape for layer in layers for name, shape in shapes.items()}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ValueError(f"{path} is damaged: it is over {MAX_CONFIG_BYTES} bytes")
+    try:
+        config = json.loads(path.read_bytes().decode())
+        digest = _digest(config)
+    except (ValueError, AttributeError, RecursionError) as error:  # no UTF-8, JSON, object; NaN; nested too deeply
+        raise ValueError(f"{path} is damaged: {str(error) or repr(error)}; {AGAIN}") from None
+    version = config.get("format_version")
+    if type(version) is int and version != FORMAT_VERSION:
+        remedy = "train the pruner again" if version < FORMAT_VERSION else "use a newer sdtp_lib"
+        raise ValueError(f"{path} has format version {version}, this library reads {FORMAT_VERSION}; {remedy}")
+    if type(version) is not int or config.keys() != KEYS or config["config_sha256"] != digest:
+        raise ValueError(f"{path} is damaged or was edited: its values do not have its SHA-256; {AGAIN}")
+    fault = size_fault(config["hidden_size"], config["layers"])
+    if fault or not isinstance(config["record"], dict):
+        raise ValueError(f"{path} is damaged: {fault or 'the record is no object'}; {AGAIN}")
+    return config
+
+
+def _read_weights(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights that fit `config`; shapes are compared in the file's header before anything of their size is read."""
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        fault = _shape_fault(shapes, config["hidden_size"], config["layers"])
+        if fault:
+            raise ValueError(f"{path} does not fit {CONFIG_FILE}: {fault}; {AGAIN}")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != config["weights_sha256"]:
+            raise ValueError(f"{path} is damaged or of another save: its SHA-256 is not {CONFIG_FILE}'s; {AGAIN}")
+        tensors = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not safetensors: {error}; {AGAIN}") from None
+    fault = _dtype_fault(tensors)
+    if not fault and not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        fault = "NaN or infinite weights; train again"
+    if fault:
+        raise ValueError(f"{path} cannot be used: {fault}")
+    return tensors
+
+
+def _shape_fault(shapes: Mapping[str, tuple[int, ...]], hidden_size: int, layers: Sequence[int]) -> str | None:
+    if len(shapes) != 4 * len(layers):
+        return f"{len(layers)} layers have {4 * len(layers)} tensors, not {len(shapes)}"
+    for name, shape in tensor_shapes(hidden_size, layers).items():
+        if name not in shapes:
+            return f"{name} is missing"
+        if shapes[name] != shape:
+            return f"{name} has shape {shapes[name]}, not {shape}"
+    return None
+
+
+def _dtype_fault(tensors: Mapping[str, Tensor]) -> str | None:
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
+        return f"all weights must be of one floating-point dtype, not {sorted(map(str, dtypes))}"
+    if any(tensor.is_meta for tensor in tensors.values()):
+        return "weights on the meta device have no values"
+    return None
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration's values, its own left out."""
+    values = {key: value for key, value in config.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+    partials = {name: folder / f".{name}.{os.getpid()}.partial" for name in files}
+    try:
+        for name, content in files.items():
+            with open(partials[name], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, partial in partials.items():
+            os.replace(partial, folder / name)
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+
+
+def _card_was_edited(folder: Path) -> bool:
+    """Whether there is a model card that is not the one written with the configuration there."""
+    card, config = folder / CARD_FILE, folder / CONFIG_FILE
+    if not (card.is_file() and config.is_file()):
+        return card.exists()
+    try:
+        return card.read_text(encoding="utf-8") != model_card(_read_config(config))
+    except ValueError:
+        return True
+
+
+def _pickle_hint(folder: Path) -> str:
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+    return f"; {pickles[0]} looks like a pickle, which is never loaded" if pickles else ""
