@@ -6,8 +6,8 @@ NEWEST := .venv-newest/bin/python
 # Torch goes first and alone: later installs then find it there, whichever build it is, and do not choose another.
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
-ENGINE_TESTS := tests/test_schedule.py tests/test_selection.py tests/test_scorers.py tests/test_pruning.py \
-  tests/test_baselines.py tests/test_saliency.py tests/test_flops.py
+ENGINE_TESTS := $(addprefix tests/test_,$(addsuffix .py,schedule selection scorers pruner_files pruning families turns \
+  generation robustness placement compressed_cache baselines saliency flops))
 
 .PHONY: install reproduce notebooks test test-slow test-newest lint clean
 

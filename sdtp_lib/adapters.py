@@ -1,4 +1,4 @@
-"""What differs between model families: where the decoder layers are and where positions come from.
+"""What differs between model families: where the decoder layers are, and how their places become positions.
 
 A family is one entry of `FAMILIES`; all else (hooks, masks, cache bookkeeping) is shared by every family.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 from torch import Tensor, nn
 from transformers import Cache
@@ -15,13 +14,33 @@ from transformers import Cache
 
 @dataclass(frozen=True)
 class Family:
-    """Attribute paths inside the decoder (the module below the language-model head)."""
+    """Names inside the decoder (the module below the language-model head).
+
+    Attributes:
+        layers: attribute that holds the decoder layers.
+        rotary: attribute that makes (cos, sin) of positions; None for ALiBi, whose layers get biases per key instead.
+        cache: keyword by which a layer gets the cache.
+    """
 
     layers: str = "layers"
-    rotary: str = "rotary_emb"
+    rotary: str | None = "rotary_emb"
+    cache: str = "past_key_values"
 
 
-FAMILIES = {"llama": Family(), "mistral": Family(), "qwen2": Family()}
+ROPE = Family()
+FAMILIES = {
+    "llama": ROPE,
+    "mistral": ROPE,
+    "qwen2": ROPE,
+    "qwen3": ROPE,
+    "gemma2": ROPE,
+    "gemma3_text": ROPE,
+    "phi3": ROPE,
+    "gpt_oss": ROPE,
+    "mixtral": ROPE,
+    "qwen3_moe": ROPE,
+    "bloom": Family(layers="h", rotary=None, cache="layer_past"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,14 +50,16 @@ class ModelAdapter:
     Attributes:
         decoder: the module that loops over the layers and gets `input_ids` and `past_key_values`.
         layers: its decoder layers.
-        rotary: the module that turns (hidden, position_ids) into (cos, sin).
+        rotary: the module that turns (hidden, position_ids) into (cos, sin); None for ALiBi.
         hidden_size: width of the hidden states.
+        cache_name: keyword by which a layer gets the cache.
     """
 
     decoder: nn.Module
     layers: Sequence[nn.Module]
-    rotary: nn.Module
+    rotary: nn.Module | None
     hidden_size: int
+    cache_name: str
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelAdapter:
@@ -50,36 +71,56 @@ class ModelAdapter:
         kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         if kind not in FAMILIES:
             raise ValueError(f"model family {kind!r} is not supported; supported: {', '.join(FAMILIES)}")
-        family, decoder = FAMILIES[kind], model.get_decoder() if hasattr(model, "lm_head") else model
-        return cls(
-            decoder, attrgetter(family.layers)(decoder), attrgetter(family.rotary)(decoder), model.config.hidden_size
-        )
+        family, decoder = FAMILIES[kind], model.base_model
+        rotary = getattr(decoder, family.rotary) if family.rotary else None
+        return cls(decoder, getattr(decoder, family.layers), rotary, model.config.hidden_size, family.cache)
+
+    def layer_type(self, layer: int) -> str | None:
+        """The layer's entry in `config.layer_types`, or None if all layers are of one kind."""
+        types = getattr(self.decoder.config, "layer_types", None)
+        return None if types is None else types[layer]
 
     def window(self, layer: int) -> int | None:
-        """How many positions back a layer attends, or None if all."""
-        attention = self.layers[layer].self_attn
-        if getattr(attention, "sliding_window", None) is not None:
-            return attention.sliding_window
-        types = getattr(self.decoder.config, "layer_types", None)  # Mistral keeps the window in the config alone
-        everywhere = types is None or types[layer] == "sliding_attention"
-        return getattr(self.decoder.config, "sliding_window", None) if everywhere else None
+        """How many positions back a layer attends, itself included, or None if all."""
+        if self.layer_type(layer) not in (None, "sliding_attention"):
+            return None
+        return getattr(self.decoder.config, "sliding_window", None)
 
     @property
     def implementation(self) -> str:
         """Name of the attention function in use: sdpa, eager, ..."""
         return self.decoder.config._attn_implementation
 
+    @property
+    def length_dependent_rope(self) -> bool:
+        """Whether the rotary frequencies change with the number of tokens (dynamic NTK, LongRoPE)."""
+        kinds = getattr(self.rotary, "rope_type", None)
+        return bool({"dynamic", "longrope"} & set(kinds.values() if isinstance(kinds, dict) else [kinds]))
+
     @staticmethod
     def cached_keys(cache: Cache | None, layer: int) -> int:
-        """Keys that a layer's cache really holds; on a sliding-window layer at most window - 1."""
+        """Keys that a layer's cache really holds."""
         if cache is None or layer >= len(cache.layers) or not cache.layers[layer].is_initialized:
             return 0
         return cache.layers[layer].keys.shape[-2]
 
-    def full_lengths(self, cache: Cache) -> set[int]:
-        """The different numbers of keys that the layers without a window hold; one number unless some were cut."""
-        return {self.cached_keys(cache, layer) for layer in range(len(self.layers)) if self.window(layer) is None}
+    def cache_lengths(self, cache: Cache | None) -> list[int]:
+        """Keys that each layer's cache really holds; empty without a cache."""
+        return [] if cache is None else [self.cached_keys(cache, layer) for layer in range(len(self.layers))]
 
-    def positions(self, hidden_states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """(cos, sin), each (batch, tokens, head_dim), for new position ids (batch, tokens)."""
+    def cache_bytes(self, cache: Cache | None) -> list[int]:
+        """Bytes of keys and values in each layer's cache; empty without a cache."""
+        if cache is None:
+            return []
+        held = [part for part in cache.layers[: len(self.layers)] if part.is_initialized]
+        return [part.keys.nbytes + part.values.nbytes for part in held]
+
+    def expected_keys(self, cache: Cache, layer: int, given: int) -> int:
+        """Keys that a layer's cache holds of the `given` ones unless something else removed some."""
+        return min(given, self.window(layer) - 1) if cache.layers[layer].is_sliding else given
+
+    def positions(self, layer: int, hidden_states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(cos, sin), each (batch, tokens, head_dim), of a layer for new position ids (batch, tokens)."""
+        if isinstance(getattr(self.rotary, "rope_type", None), dict):  # Gemma 3: frequencies per layer type
+            return self.rotary(hidden_states, position_ids, self.layer_type(layer))
         return self.rotary(hidden_states, position_ids)

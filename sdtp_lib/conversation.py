@@ -1,15 +1,17 @@
-"""What the engine remembers: which tokens each layer's cache holds, and which are still present in a forward pass."""
+"""What the engine remembers of a cache: which tokens each layer was given, and how many keys each layer held."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
+from .adapters import ModelAdapter
 from .masks import ABSENT
-from .trace import Stage
+
+ATTRIBUTE = "sdtp_conversation"  # on the cache itself, so that it lives, is copied and dies with it
 
 
 @dataclass
@@ -17,125 +19,77 @@ class Conversation:
     """What went into one cache.
 
     Attributes:
+        batch: rows; positions: "original" or "compact", as its keys were turned.
         total: columns so far.
+        held: keys in each layer's cache after the last pass.
         real: (batch, total) bool, False on pads; None while there are none.
         kept: layer -> (batch, n) columns below `dense_from` that its cache was given; a layer not named got all.
         dense_from: from this column on every layer got everything.
         ragged: whether some row kept fewer tokens than another without having pads to show for it.
+        compressed: layers from whose cache something else (a kvpress press) removed keys; which ones is unknown.
     """
 
+    batch: int
+    positions: str
     total: int = 0
+    held: list[int] = field(default_factory=list)
     real: Tensor | None = None
     kept: dict[int, Tensor] = field(default_factory=dict)
     dense_from: int = 0
     ragged: bool = False
+    compressed: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, cache: Cache | None, batch: int, positions: str, adapter: ModelAdapter) -> tuple[Conversation, bool]:
+        """The conversation in a cache, and whether all of it went through the engine.
+
+        Raises:
+            ValueError: if the cache was cut, or changed since the engine saw it, in a way that cannot be known.
+        """
+        held = adapter.cache_lengths(cache)
+        if not any(held):
+            return cls(batch, positions, held=[0] * len(adapter.layers)), True
+        found = getattr(cache, ATTRIBUTE, None)
+        if found is None:
+            if len({n for layer, n in enumerate(held) if not cache.layers[layer].is_sliding}) > 1:
+                raise ValueError("this cache was pruned outside of TokenPruning; run its prompt inside")
+            start = cache.get_seq_length()
+            return cls(batch, positions, start, held, dense_from=start), False
+        if found.held != held:
+            layer = next(i for i, (a, b) in enumerate(zip(found.held, held, strict=True)) if a != b)
+            raise ValueError(
+                f"the cache of layer {layer} held {found.held[layer]} keys after the last pruned pass and now holds "
+                f"{held[layer]}: it was cropped, as assisted decoding does, or used outside of TokenPruning"
+            )
+        if found.batch != batch:
+            raise ValueError(f"the cache was filled with a batch of {found.batch}, this input has {batch} rows")
+        if found.kept and found.positions != positions:
+            raise ValueError(f"the cache was filled with positions={found.positions!r}, not {positions!r}")
+        return found, True
 
     @property
     def absent(self) -> bool:
         """Whether any place in its caches holds no token."""
         return self.ragged or self.real is not None
 
-    def dense(self, start: int, stop: int, batch: int, device: torch.device) -> Tensor:
+    def dense(self, start: int, stop: int, device: torch.device) -> Tensor:
         """Columns start to stop, (batch, stop - start), ABSENT on pads."""
-        columns = torch.arange(start, stop, device=device).expand(batch, -1)
+        columns = torch.arange(start, stop, device=device).expand(self.batch, -1)
         return columns if self.real is None else columns.masked_fill(~self.real[:, start:stop].to(device), ABSENT)
 
-    def given(self, layer: int, stop: int, batch: int, device: torch.device) -> Tensor:
+    def given(self, layer: int, stop: int, device: torch.device) -> Tensor:
         """Columns below `stop` that a layer's cache was given, (batch, n)."""
         if layer not in self.kept:
-            return self.dense(0, stop, batch, device)
-        return torch.cat([self.kept[layer].to(device), self.dense(self.dense_from, stop, batch, device)], dim=1)
+            return self.dense(0, stop, device)
+        return torch.cat([self.kept[layer].to(device), self.dense(self.dense_from, stop, device)], dim=1)
 
-
-@dataclass
-class ForwardPass:
-    """One forward pass through the decoder.
-
-    Attributes:
-        start: column of its first token; tokens: how many came in; batch: rows.
-        mask: (batch, start + tokens), the caller's 2-D mask, or None.
-        prunes: whether stages cut in this pass.
-        index: (batch, present) places, among the tokens of this pass, of what is still present; None if all is.
-        columns: the same as columns, ABSENT on filler; None if all is present.
-        present: tokens present per row, pads excluded; None until a stage needs it.
-        prompt: `present` before the first cut.
-        stages, finite: the cuts made, and for each whether all of its scores were finite.
-        shared: positions and masks that layers between two cuts share.
-    """
-
-    conversation: Conversation
-    start: int
-    tokens: int
-    batch: int
-    mask: Tensor | None
-    prunes: bool
-    index: Tensor | None = None
-    columns: Tensor | None = None
-    present: list[int] | None = None
-    prompt: list[int] | None = None
-    stages: list[Stage] = field(default_factory=list)
-    finite: list[Tensor] = field(default_factory=list)
-    shared: dict[Any, Any] = field(default_factory=dict)
-
-    def read_padding(self, known: bool = True) -> None:
-        """Count the real tokens of each row from the 2-D mask: the one transfer to the host of a padded prefill.
-
-        Args:
-            known: whether the tokens before this pass went through this context, so that their pads are known.
-
-        Raises:
-            ValueError: for padding that is not on the left, a row of pads alone, a mask of another width, or one that
-                hides other cached tokens than it did before.
-        """
-        conversation = self.conversation
-        self.present = self.prompt = [self.tokens] * self.batch
-        if self.mask is None:
-            if conversation.real is not None:
-                new = conversation.real.new_ones(self.batch, self.tokens)
-                conversation.real = torch.cat([conversation.real, new], dim=1)
-            return
-        real = self.mask.bool()
-        if real.shape[1] != self.start + self.tokens:
-            wanted = f"({self.batch}, {self.start + self.tokens})"
-            raise ValueError(
-                f"attention mask of shape {tuple(real.shape)}, expected {wanted}: cached tokens and new ones"
-            )
-        if self.start and self.tokens > 1:
-            before = torch.ones_like(real[:, : self.start]) if conversation.real is None else conversation.real
-            changed = bool((real[:, : self.start] != before).any())
-            if changed and known:
-                raise ValueError("the attention mask hides other cached tokens than before; pass it explicitly")
-            conversation.real = real if changed else conversation.real
-        if self.tokens > 1 or self.start == 0:
-            new = real[:, self.start :]
-            left = (new.long().diff(dim=1) >= 0).all(dim=1)
-            counts, ordered = torch.stack([new.sum(1), left.long()]).tolist()
-            if not all(ordered):
-                raise ValueError("only left padding is supported; set tokenizer.padding_side = 'left'")
-            if not all(counts):
-                raise ValueError(f"row {counts.index(0)} of the batch is an empty prompt (padding only)")
-            self.present = self.prompt = counts
-            if conversation.real is None and min(counts) == self.tokens:
-                return
-        conversation.real = real
-
-    def present_columns(self, device: torch.device) -> Tensor:
-        """(batch, present) columns still present, ABSENT on pads and filler."""
-        if self.columns is not None:
-            return self.columns
-        return self.conversation.dense(self.start, self.start + self.tokens, self.batch, device)
-
-    def remember(self, layers: int) -> Conversation:
-        """The conversation with the tokens of this pass in it, for a model of `layers` layers."""
-        conversation, total = self.conversation, self.start + self.tokens
-        cuts = {stage.layer: stage.kept for stage in self.stages}
-        if any(stage.kept.shape[1] < stage.offered for stage in self.stages):
-            columns = None
-            for layer in range(min(cuts), layers):
-                columns = cuts.get(layer, columns)
-                before = conversation.given(layer, self.start, self.batch, columns.device)
-                conversation.kept[layer] = torch.cat([before, columns], dim=1) if self.start else columns
-            conversation.dense_from = total
-            conversation.ragged |= min(self.present) < max(self.present)
-        conversation.total = total
-        return conversation
+    def check_compression(self, adapter: ModelAdapter) -> None:
+        """Raise ValueError if a cache was compressed where knowing which keys are left would be needed."""
+        for layer in sorted(self.compressed):
+            for hinders, what in (
+                (self.absent, "padded batches"),
+                (adapter.window(layer) is not None, "sliding-window layers"),
+                (adapter.rotary is None, "ALiBi models"),
+            ):
+                if hinders:
+                    raise ValueError(f"the cache of layer {layer} was compressed, which is not supported for {what}")

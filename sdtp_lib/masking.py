@@ -126,5 +126,5 @@ class SimulatedPruning:
         """(batch, 1, tokens, tokens) float mask: the lowest number where never visible, log(NOTHING) on the dropped."""
         itself = torch.eye(self.columns.shape[1], dtype=torch.bool, device=self.columns.device)
         dropped = (self.alive[-1] + NOTHING).log()[:, None, None, :].masked_fill(itself, 0.0)
-        visible = visible_keys(self.columns, self.columns, window)
+        visible = visible_keys(self.columns[:, None, :, None], self.columns[:, None, None, :], window)
         return dropped.masked_fill(~visible, torch.finfo(dtype).min).to(dtype)

@@ -9,43 +9,51 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 ABSENT = -1
-IMPLEMENTATIONS = ("sdpa", "eager", "flash_attention_2")
+IMPLEMENTATIONS = ("sdpa", "eager", "flex_attention", "flash_attention_2")
 
 
 def visible_keys(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
     """True where a query may attend a key.
 
     Args:
-        queries: (batch, queries) columns, or ABSENT.
-        keys: (batch, keys) columns, or ABSENT.
+        queries: columns, or ABSENT; keys: likewise. Of shapes that broadcast against each other.
         window: how many columns a query looks back, itself included; None for all.
 
     Returns:
-        (batch, 1, queries, keys) bool. Absent queries see absent keys, so that no row of the softmax is empty.
+        bool, of the broadcast shape. Absent queries see absent keys, so that no row of the softmax is empty.
     """
-    back = queries[:, :, None] - keys[:, None, :]
-    visible = (back >= 0) & (keys != ABSENT)[:, None, :]
+    back = queries - keys
+    visible = (back >= 0) & (keys != ABSENT)
     if window is not None:
-        visible &= back < window
-    return (visible | (back == 0))[:, None]
+        visible = visible & (back < window)
+    return visible | (back == 0)
 
 
-def attention_mask(visible: Tensor, implementation: str, dtype: torch.dtype) -> Tensor:
-    """`visible` (batch, 1, queries, keys) as the attention function takes it.
+def attention_mask(
+    queries: Tensor, keys: Tensor, window: int | None, implementation: str, dtype: torch.dtype
+) -> Tensor | BlockMask:
+    """Which of `keys` (batch, keys) each of `queries` (batch, queries) sees, as the attention function takes it.
 
     Returns:
-        bool for sdpa; 0 or the lowest number, in `dtype`, for eager; (batch, keys) of 0 and 1 for FlashAttention, which
-        is causal by itself and needs to know the absent keys alone.
+        (batch, 1, queries, keys) bool for sdpa; the same of 0 and the lowest number, in `dtype`, for eager; a BlockMask
+        for FlexAttention; (batch, keys) of 0 and 1 for FlashAttention, which is causal by itself and needs to know the
+        absent keys alone.
     """
+    if implementation == "flash_attention_2":
+        return (keys != ABSENT).long()
+    if implementation == "flex_attention":
+        (batch, new), total = queries.shape, keys.shape[1]
+        return create_block_mask(
+            lambda row, head, query, key: visible_keys(queries[row, query], keys[row, key], window),
+            batch, None, new, total, device=keys.device,
+        )  # fmt: skip
+    visible = visible_keys(queries[:, None, :, None], keys[:, None, None, :], window)
     if implementation == "sdpa":
         return visible
-    if implementation == "eager":
-        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
-            ~visible, torch.finfo(dtype).min
-        )
-    return visible[:, 0, -1].long()
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def take_tokens(tensor: Tensor, index: Tensor) -> Tensor:

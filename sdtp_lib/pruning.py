@@ -7,16 +7,17 @@ loop hands every layer alike (positions, masks) is replaced by what fits the tok
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
 
 import torch
 from torch import nn
 
 from .adapters import ModelAdapter
-from .masks import IMPLEMENTATIONS
+from .refusals import check_call, check_generation, check_model
 from .schedule import PruningSchedule
 from .scorers import Scorer
 from .session import Session
@@ -25,6 +26,9 @@ from .trace import PruningTrace
 
 class TokenPruning:
     """The context manager: `with TokenPruning(schedule, pruner)(model) as trace: model.generate(...)`.
+
+    Logits exist for the tokens that are kept: `logits_to_keep=n` gives those of the last n of them, and a call without
+    it those of `trace.kept_positions` of the last stage. Generation needs the last token's alone, which is never cut.
 
     Args:
         schedule: which layers cut and how much.
@@ -37,7 +41,8 @@ class TokenPruning:
         generator: handed to scorers that draw at random.
 
     Raises:
-        ValueError: for an unknown option; on entering, for a model, scorer and schedule that do not fit each other.
+        ValueError: for an unknown option; on entering, for a model, scorer and schedule that do not fit each other; in
+            the block, for a call that pruning could not answer rightly, before the model runs.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class TokenPruning:
         self.schedule, self.scorer, self.positions, self.prune = schedule, scorer, positions, prune
         self.min_prompt_tokens, self.log, self.generator = min_prompt_tokens, log, generator
 
+    session_of = staticmethod(Session)  # what makes the hooks; `overhead` times those
+
     @contextmanager
     def __call__(self, model: nn.Module) -> Iterator[PruningTrace]:
         """Prune `model` inside the `with` block; leaving it, also by an exception, leaves nothing on the model."""
@@ -68,24 +75,43 @@ class TokenPruning:
         self.schedule.check_model(len(adapter.layers))
         if hasattr(self.scorer, "check"):
             self.scorer.check(adapter.hidden_size, self.schedule.layers)
-        if adapter.implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"attention {adapter.implementation!r} is not supported; use one of {', '.join(IMPLEMENTATIONS)}"
-            )
+        check_model(model, adapter, self.positions == "compact")
         hooks = adapter.decoder._forward_pre_hooks.values()
         if any(isinstance(getattr(hook, "__self__", None), Session) for hook in hooks):
             raise ValueError("this model is already inside a TokenPruning context; contexts do not nest")
-        session = Session(self, adapter)
-        handles = [
-            adapter.decoder.register_forward_pre_hook(session.begin, with_kwargs=True),
-            adapter.decoder.register_forward_hook(session.end, with_kwargs=True),
-        ]
-        first = self.schedule.layers[0] if self.schedule.layers else len(adapter.layers)
-        try:
-            for index in range(first, len(adapter.layers)):
+        session, decoder = self.session_of(self, adapter), adapter.decoder
+        with ExitStack() as stack:
+            keep = stack.callback
+            if self.schedule.layers and model is not decoder:
+                keep(model.register_forward_pre_hook(_check_call, with_kwargs=True).remove)
+                stack.enter_context(_guarded_generate(model))
+            keep(decoder.register_forward_pre_hook(session.begin, with_kwargs=True).remove)
+            keep(decoder.register_forward_hook(session.end, with_kwargs=True, always_call=True).remove)
+            for index, layer in enumerate(adapter.layers):
                 hook = partial(session.enter_layer, index)
-                handles.append(adapter.layers[index].register_forward_pre_hook(hook, with_kwargs=True))
+                keep(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
             yield session.trace
-        finally:
-            for handle in handles:
-                handle.remove()
+
+
+def _check_call(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    check_call(kwargs)
+
+
+@contextmanager
+def _guarded_generate(model: nn.Module) -> Iterator[None]:
+    """Let `model.generate` check its arguments first: by the time the model runs, they cannot be seen any more."""
+    original, own = model.generate, vars(model).get("generate")
+
+    @wraps(original)
+    def generate(*args, **kwargs):
+        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        check_generation({**given, **given.pop("kwargs", {})}, model.generation_config)
+        return original(*args, **kwargs)
+
+    vars(model)["generate"] = generate
+    try:
+        yield
+    finally:
+        del vars(model)["generate"]
+        if own is not None:
+            vars(model)["generate"] = own

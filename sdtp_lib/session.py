@@ -1,17 +1,20 @@
-"""The hooks of one pruning context: what happens before and after the decoder, and before each of its cut layers."""
+"""The hooks of one pruning context: what happens before and after the decoder, and before each of its layers."""
 
 from __future__ import annotations
 
+import inspect
+import threading
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from .adapters import ModelAdapter
-from .conversation import Conversation, ForwardPass
-from .masks import ABSENT, attention_mask, take_tokens, visible_keys
+from .conversation import Conversation
+from .forward import ForwardPass
+from .layer_kwargs import alibi_of, layer_kwargs, positions_of
+from .masks import ABSENT, take_tokens
 from .scorers import ScoringContext
 from .selection import select, select_ragged
 from .trace import Prefill, PruningTrace, Stage, append_log
@@ -21,15 +24,17 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The hooks of one `with` block and what they remember."""
+    """The hooks of one `with` block and, for each thread that runs the model, the forward pass under way."""
 
     def __init__(self, pruning: TokenPruning, adapter: ModelAdapter):
         self.pruning, self.adapter, self.trace = pruning, adapter, PruningTrace()
-        self.conversations: WeakKeyDictionary[Any, Conversation] = WeakKeyDictionary()
-        self.forward: ForwardPass | None = None
+        self.running = threading.local()
+        self.parameters = inspect.signature(adapter.decoder.forward).parameters
 
-    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before the decoder runs: find out what kind of pass this is, refuse what cannot be right."""
+        if torch.compiler.is_compiling():
+            raise ValueError("torch.compile is not supported while pruning; run the model uncompiled")
         if len(args) > 1:
             raise ValueError("pass everything but input_ids by keyword while pruning")
         inputs = args[0] if args else kwargs.get("input_ids")
@@ -44,141 +49,120 @@ class Session:
             raise ValueError(
                 "pruning needs the plain 2-D attention mask (batch, tokens); custom masks are not supported"
             )
-        start = cache.get_seq_length() if cache is not None else 0
-        conversation = self.conversations.get(cache) if start else None
-        known = conversation is not None
-        if start and not known and len(self.adapter.full_lengths(cache)) > 1:
-            raise ValueError("this cache was pruned elsewhere (or copied); run its prompt inside this context")
-        conversation = conversation or Conversation(total=start, dense_from=start)
-        if conversation.total != start:
-            raise ValueError(
-                f"the cache holds {start} tokens but was given {conversation.total}: it was cropped or compressed, as "
-                "assisted decoding and prompt lookup do, which is not supported while pruning"
-            )
+        conversation, known = Conversation.of(cache, batch, self.pruning.positions, self.adapter)
+        start = conversation.total
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
-        self.forward = ForwardPass(conversation, start, tokens, batch, mask, prunes)
-        if conversation.real is not None or (start and tokens > 1):
-            self.forward.read_padding(known)
+        forward = ForwardPass(conversation, start, tokens, batch, mask, prunes)
+        if conversation.real is not None or (start and mask is not None):
+            forward.read_padding(known)
+        self.running.forward = forward
+        if not start or cache.get_seq_length() == start:
+            return None
+        # Layer 0 was compressed, and the model would count its positions from what is left there.
+        positions = torch.arange(start, start + tokens, device=inputs.device)
+        counted = {"cache_position": positions, "position_ids": positions[None]}
+        missing = {
+            name: value for name, value in counted.items() if name in self.parameters and kwargs.get(name) is None
+        }
+        return args, {**kwargs, **missing}
 
     def enter_layer(self, layer: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Before a decoder layer runs: cut if it is a stage, then give it positions and mask of what it holds."""
-        forward = self.forward
+        """Before a decoder layer runs: cut if it is a stage, then tell it what it holds."""
+        forward, conversation = self.running.forward, self.running.forward.conversation
         hidden, *rest = args
         if forward.prunes and layer in self.pruning.schedule.layers:
-            hidden = self.cut(layer, module, hidden, kwargs)
-        if forward.index is None and layer not in forward.conversation.kept:
+            hidden = self.cut(forward, layer, module, hidden, kwargs)
+        # Once one cache is compressed, the loop's masks, sized from the first layer of a kind, may fit no other layer.
+        if forward.index is None and layer not in conversation.kept and not conversation.compressed:
             return None  # nothing is missing at this layer: stock behaviour, bit for bit
-        past = self.adapter.cached_keys(kwargs.get("past_key_values"), layer)
-        key = past, self.adapter.window(layer), id(forward.conversation.kept.get(layer))
-        if key not in forward.shared:
-            forward.shared[key] = self.layer_inputs(layer, past, hidden, kwargs)
-        return (hidden, *rest), {**kwargs, **forward.shared[key]}
+        return (hidden, *rest), {**kwargs, **self.tell(forward, layer, hidden, kwargs)}
 
-    def cut(self, layer: int, module: nn.Module, hidden: Tensor, kwargs: dict) -> Tensor:
+    def tell(self, forward: ForwardPass, layer: int, hidden: Tensor, kwargs: dict) -> dict[str, Any]:
+        """The keyword arguments of a layer that holds only some tokens; layers between two cuts share them."""
+        past = self.adapter.cached_keys(kwargs.get(self.adapter.cache_name), layer)
+        given = id(forward.conversation.kept.get(layer)), layer in forward.conversation.compressed
+        key = past, given, self.adapter.layer_type(layer), hidden.device
+        if key not in forward.shared:
+            compact = self.pruning.positions == "compact"
+            forward.shared[key] = layer_kwargs(self.adapter, forward, compact, layer, hidden, kwargs)
+        return forward.shared[key]
+
+    def cut(self, forward: ForwardPass, layer: int, module: nn.Module, hidden: Tensor, kwargs: dict) -> Tensor:
         """Score the tokens present and keep the best; returns their hidden states (batch, kept, hidden)."""
-        forward, schedule, sinks = self.forward, self.pruning.schedule, self.forward.start == 0
+        schedule, sinks = self.pruning.schedule, forward.start == 0
         if forward.present is None:
-            if kwargs.get("attention_mask") is None:  # the stock mask already says that there are no pads
-                forward.present = forward.prompt = [forward.tokens] * forward.batch
-            else:
-                forward.read_padding()
+            forward.read_padding()
         present = forward.present
         forced = [schedule.forced(n, sinks) for n in present]
         wanted = [schedule.keep(n, sinks) for n in present]
         short = [n < self.pruning.min_prompt_tokens for n in forward.prompt]
         keep = [n if skip else k for n, k, skip in zip(present, wanted, short, strict=True)]
         offered, width = hidden.shape[1], max(keep)
-
+        counts = [(n, k, got, *ends) for n, k, got, ends in zip(present, wanted, keep, forced, strict=True)]
         columns = forward.present_columns(hidden.device)
-        position_ids, embeddings = self.positions_of(layer, hidden, kwargs)
+        if keep == present:  # nothing to choose, so nothing is scored
+            forward.stages.append(Stage(layer, columns, None, columns, counts))
+            return hidden
+
         local = max(amount for _, amount in forced)
-        here = columns != ABSENT
-        context = ScoringContext(module, here, position_ids, embeddings, local, self.pruning.generator)
+        scores = self.scores(forward, layer, module, hidden, columns, local, kwargs)
+        if min(present) == offered and min(keep) == width:
+            chosen = select(scores, width, *forced[0])
+            kept = columns.gather(1, chosen)
+        else:
+            numbers = torch.tensor([present, keep, *zip(*forced, strict=True)], device=hidden.device)
+            chosen, filled = select_ragged(scores, *numbers, width)
+            kept = columns.gather(1, chosen).masked_fill(~filled, ABSENT)
+        forward.index = chosen if forward.index is None else forward.index.to(chosen.device).gather(1, chosen)
+        forward.columns, forward.present = kept, keep
+        forward.shared.clear()
+        forward.stages.append(Stage(layer, columns, scores, kept, counts))
+        return take_tokens(hidden, chosen)
+
+    def scores(
+        self,
+        forward: ForwardPass,
+        layer: int,
+        module: nn.Module,
+        hidden: Tensor,
+        columns: Tensor,
+        local: int,
+        kwargs: dict,
+    ) -> Tensor:
+        """The scorer's (batch, present) scores, 0 where no token is; whether all are finite is looked at later."""
+        here, positions = columns != ABSENT, (None, None)
+        if self.adapter.rotary is not None:
+            compact = self.pruning.positions == "compact"
+            positions = positions_of(self.adapter, forward, compact, layer, hidden, kwargs)
+        alibi = None if kwargs.get("alibi") is None else alibi_of(kwargs["alibi"].to(hidden.device), columns)
+        context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi)
         scores = self.pruning.scorer.score(layer, hidden, context).detach().float()
         if scores.shape != columns.shape:
             raise ValueError(
                 f"scorer gave shape {tuple(scores.shape)} at layer {layer}, expected {tuple(columns.shape)}"
             )
-        scores = scores.masked_fill(~here, 0.0)
+        scores = scores.to(hidden.device).masked_fill(~here, 0.0)
         forward.finite.append(torch.isfinite(scores).all())
-
-        if keep == present:
-            kept = columns
-        else:
-            if min(present) == offered and min(keep) == width:
-                chosen = select(scores, width, *forced[0])
-                kept = columns.gather(1, chosen)
-            else:
-                numbers = torch.tensor([present, keep, *zip(*forced, strict=True)], device=hidden.device)
-                chosen, filled = select_ragged(scores, *numbers, width)
-                kept = columns.gather(1, chosen).masked_fill(~filled, ABSENT)
-            hidden = take_tokens(hidden, chosen)
-            forward.index = chosen if forward.index is None else forward.index.gather(1, chosen)
-            forward.columns, forward.present = kept, keep
-            forward.shared.clear()
-        counts = [(n, k, got, *ends) for n, k, got, ends in zip(present, wanted, keep, forced, strict=True)]
-        forward.stages.append(Stage(layer, columns, scores, kept, counts))
-        return hidden
-
-    def layer_inputs(self, layer: int, past: int, hidden: Tensor, kwargs: dict) -> dict[str, Any]:
-        """The keyword arguments of a cut layer that differ from what the model's loop hands to every layer."""
-        forward, window = self.forward, self.adapter.window(layer)
-        tokens, total = hidden.shape[1], forward.start + forward.tokens
-        implementation = self.adapter.implementation
-        position_ids, embeddings = self.positions_of(layer, hidden, kwargs)
-        changed = {"position_ids": position_ids, "position_embeddings": embeddings, "attention_mask": None}
-        if kwargs.get("cache_position") is not None:  # sliced, not gathered: caches read its length alone
-            changed["cache_position"] = kwargs["cache_position"][:tokens]
-        outside = window is not None and total > window
-        if outside and implementation == "flash_attention_2":
-            raise ValueError(f"FlashAttention cannot apply the window of layer {layer} to original positions; use sdpa")
-        causal_by_itself = implementation == "flash_attention_2" or (implementation == "sdpa" and past == 0)
-        absent = forward.conversation.absent or (forward.present and min(forward.present) < tokens)
-        if absent or outside or not (tokens == 1 or causal_by_itself):
-            visible = visible_keys(*self.columns_of(layer, past, hidden.device), window)
-            changed["attention_mask"] = attention_mask(visible, implementation, hidden.dtype)
-        return changed
-
-    def columns_of(self, layer: int, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Columns of the queries (batch, queries), and of the cached keys and the queries (batch, past + queries)."""
-        forward, window = self.forward, self.adapter.window(layer)
-        queries = forward.present_columns(device)
-        before = forward.conversation.given(layer, forward.start, forward.batch, device)
-        if past != (before.shape[1] if window is None else min(before.shape[1], window - 1)):
-            if forward.conversation.absent:
-                raise ValueError(
-                    f"the cache of layer {layer} was compressed further, which padded batches do not support"
-                )
-            before = before[:, :1].expand(-1, past)  # which keys are left is unknown, but all of them are past
-        return queries, torch.cat([before[:, before.shape[1] - past :], queries], dim=1)
-
-    def positions_of(self, layer: int, hidden: Tensor, kwargs: dict) -> tuple[Tensor, Any]:
-        """(position_ids, position_embeddings) of the tokens present at this layer, original or renumbered."""
-        forward = self.forward
-        if self.pruning.positions == "compact" and (forward.index is not None or layer in forward.conversation.kept):
-            before = forward.conversation.given(layer, forward.start, forward.batch, hidden.device)
-            columns = torch.cat([before, forward.present_columns(hidden.device)], dim=1)
-            position_ids = ((columns != ABSENT).cumsum(1) - 1).clamp(min=0)[:, before.shape[1] :]
-            return position_ids, self.adapter.positions(hidden, position_ids)
-        position_ids, embeddings = kwargs["position_ids"], kwargs["position_embeddings"]
-        if forward.index is None:
-            return position_ids, embeddings
-        return take_tokens(position_ids, forward.index), tuple(take_tokens(part, forward.index) for part in embeddings)
+        return scores
 
     def end(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """After the decoder ran: check the scores, remember what the cache holds, write trace and log."""
-        forward, self.forward = self.forward, None
-        if forward.finite:
-            finite = torch.stack([flag.to(forward.finite[0].device) for flag in forward.finite]).tolist()
+        forward, self.running.forward = getattr(self.running, "forward", None), None
+        if output is None:
+            return  # the pass failed; there is nothing to remember
+        flags = [flag for flag in forward.finite if not flag.is_meta]  # a run on the meta device has no values to check
+        if flags:
+            finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
             if not all(finite):
-                raise ValueError(f"scores at layer {forward.stages[finite.index(False)].layer} are NaN or infinite")
-        cache, layers = getattr(output, "past_key_values", kwargs.get("past_key_values")), len(self.adapter.layers)
+                scored = [stage.layer for stage in forward.stages if stage.scores is not None]
+                raise ValueError(f"scores at layer {scored[finite.index(False)]} are NaN or infinite")
+        cache = getattr(output, "past_key_values", kwargs.get("past_key_values"))
         if cache is not None:
-            self.conversations[cache] = forward.remember(layers)
+            forward.remember(cache, self.adapter)
         if forward.prunes:
             kept = {stage.layer: stage.kept for stage in forward.stages}
-            lengths = [self.adapter.cached_keys(cache, layer) for layer in range(layers)] if cache is not None else []
-            self.trace.prefills.append(Prefill(forward.tokens, kept, lengths, self.reason(forward)))
+            lengths, sizes = self.adapter.cache_lengths(cache), self.adapter.cache_bytes(cache)
+            self.trace.prefills.append(Prefill(forward.tokens, kept, lengths, sizes, self.reason(forward)))
             if self.pruning.log is not None:
                 append_log(self.pruning.log, forward.stages)
 

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from contextlib import ExitStack
+from itertools import cycle, islice
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from torch import nn
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GptOssConfig,
+    GptOssForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
+from sdtp_lib import PruningSchedule, TokenPruning
 from sdtp_lib.scorers import ScoringContext, TokenPruner
 
 VOCABULARY, HIDDEN = 97, 32
@@ -16,23 +43,54 @@ SHARED = dict(
     max_position_embeddings=4096, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=None,
 )  # fmt: skip
 LOCAL_WINDOW = 8
+TOLERANCE = 2e-4  # relative, float32
+
+WINDOW = dict(sliding_window=LOCAL_WINDOW)
+QWEN_WINDOW = dict(use_sliding_window=True, **WINDOW)
+GEMMA = dict(head_dim=8, query_pre_attn_scalar=8)
+GPT_OSS = dict(head_dim=8, num_local_experts=4, num_experts_per_tok=2)
+MIXTRAL = dict(num_local_experts=4, num_experts_per_tok=2)
+QWEN_MOE = dict(head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
+# Config class, model class, options; `pattern` is repeated over the layers: s slides over the window, f sees all.
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, dict()),
+    "mistral": (MistralConfig, MistralForCausalLM, dict(sliding_window=None)),
+    "mistral-window": (MistralConfig, MistralForCausalLM, WINDOW),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, dict()),
+    "demo": (Qwen2Config, Qwen2ForCausalLM, dict(**QWEN_WINDOW, pattern="ss" + 62 * "f")),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(head_dim=8)),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM, dict(**GEMMA, **WINDOW, pattern="sf")),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, dict(**GEMMA, **WINDOW, pattern="sssf")),
+    "phi3": (Phi3Config, Phi3ForCausalLM, dict()),
+    "phi3-window": (Phi3Config, Phi3ForCausalLM, WINDOW),
+    "bloom": (BloomConfig, BloomForCausalLM, dict()),
+    "gpt_oss": (GptOssConfig, GptOssForCausalLM, dict(**GPT_OSS, **WINDOW, pattern="sf")),
+    "mixtral": (MixtralConfig, MixtralForCausalLM, MIXTRAL),
+    "qwen3_moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM, QWEN_MOE),
+}
+LAYER_TYPES = {"s": "sliding_attention", "f": "full_attention"}
 
 
 def tiny_model(family="llama", attention="sdpa", layers=6, seed=0, dtype=torch.float32):
-    """A random model of a few thousand weights; `demo` is a Qwen2 with sliding-window layers below layer 2."""
+    """A random model of a few thousand weights; `attention` None is what its class chooses by itself.
+
+    Raises:
+        ValueError: if the architecture does not know this attention.
+    """
     torch.manual_seed(seed)
-    shared = {**SHARED, "num_hidden_layers": layers}
-    if family == "demo":
-        types = ["sliding_attention"] * 2 + ["full_attention"] * (layers - 2)
-        config = Qwen2Config(**shared, use_sliding_window=True, sliding_window=LOCAL_WINDOW, layer_types=types)
-    elif family == "mistral-window":
-        config = MistralConfig(**shared, sliding_window=LOCAL_WINDOW)
-    else:
-        config_class = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}[family]
-        config = config_class(**shared, **({"sliding_window": None} if family == "mistral" else {}))
-    model_class = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM, Qwen2Config: Qwen2ForCausalLM}
-    model = model_class[type(config)](config).to(dtype).eval().requires_grad_(False)
-    model.set_attn_implementation(attention)
+    config_class, model_class, options = FAMILIES[family]
+    options = {**SHARED, **options, "num_hidden_layers": layers}
+    if pattern := options.pop("pattern", None):
+        options["layer_types"] = [LAYER_TYPES[letter] for letter in islice(cycle(pattern), layers)]
+    model = model_class(config_class(**options))
+    for weights in model.parameters():
+        if not weights.any():  # a bias of zero would hide that it is lost
+            nn.init.normal_(weights, std=SHARED["initializer_range"])
+    model = model.to(dtype).eval().requires_grad_(False)
+    if attention is not None:
+        model.set_attn_implementation(attention)
+        if model.config._attn_implementation != attention:  # BLOOM warns and stays as it is
+            raise ValueError(f"{model_class.__name__} does not support {attention}")
     return model
 
 
@@ -42,6 +100,11 @@ def tiny_pruner(layers, seed=1, hidden=HIDDEN):
     return TokenPruner(hidden, layers).requires_grad_(False).eval()
 
 
+def schedule_of(keep=0.7, layers=(2, 3, 5), **options):
+    """A schedule for short prompts."""
+    return PruningSchedule(layers=layers, keep_ratio=keep, **{"min_local_tokens": 3, "sink_tokens": 2, **options})
+
+
 def random_prompts(lengths, seed=2):
     """Left-padded (input_ids, attention_mask) of rows with these lengths."""
     generator = torch.Generator().manual_seed(seed)
@@ -49,6 +112,20 @@ def random_prompts(lengths, seed=2):
     ids = torch.randint(2, VOCABULARY, (len(lengths), width), generator=generator)
     mask = torch.stack([torch.arange(width) >= width - n for n in lengths]).long()
     return ids * mask, mask
+
+
+def generate(model, ids, mask, steps=4, **options):
+    """Greedy: (new tokens (batch, steps), their logits (batch, steps, vocabulary))."""
+    out = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=steps, min_new_tokens=steps, do_sample=False,
+        return_dict_in_generate=True, output_logits=True, **options,
+    )  # fmt: skip
+    return out.sequences[:, ids.shape[1] :], torch.stack(out.logits, dim=1)
+
+
+def close(ours, reference):
+    """Whether the largest difference is within float32 rounding of the largest value."""
+    return (ours - reference).abs().max() / reference.abs().max() < TOLERANCE
 
 
 def naive_choice(scores, present, schedule, first_prompt=True):
@@ -65,52 +142,82 @@ def naive_choice(scores, present, schedule, first_prompt=True):
 class Reference:
     """Runs the FULL model on one prompt plus continuation, hiding from each cut on every token cut there.
 
-    Shares no code with the engine but the scorer: it chooses by `naive_choice` and masks by Python sets.
+    Shares no code with the engine but the scorer: it chooses by `naive_choice`, reads windows from the configuration
+    and writes every layer's mask out.
     """
 
     def __init__(self, model, schedule, scorer, positions="original"):
         self.model, self.schedule, self.scorer, self.positions = model, schedule, scorer, positions
+        self.decoder, self.config = model.base_model, model.config
+        (self.layers,) = [part for part in self.decoder.children() if isinstance(part, nn.ModuleList)]
 
-    def run(self, ids, prompt):
-        """(logits (tokens, vocabulary), {layer: kept columns}) for ids (tokens,), of which `prompt` are the prompt."""
-        total, kept = len(ids), {}
-        present = list(range(prompt))
-        decoder = self.model.model
-        eager = self.model.config._attn_implementation == "eager"
+    def mask(self, layer, here, dtype):
+        """(1, 1, tokens, tokens) as the attention takes it; `here` (tokens,) is True where a token is present."""
+        queries, keys = torch.arange(len(here))[:, None], torch.arange(len(here))[None]
+        visible = ((keys < queries) & here) | (keys == queries)
+        types = getattr(self.config, "layer_types", None)
+        if types is None or types[layer] == "sliding_attention":
+            window = getattr(self.config, "sliding_window", None)
+            visible &= queries - keys < (len(here) if window is None else window)
+        if self.config._attn_implementation == "eager":
+            visible = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+        return visible[None, None]
+
+    def renumbered(self, layer, here, hidden):
+        """(cos, sin) of tokens numbered 0, 1, ... over those present; of the others any will do."""
+        rotary, ids = self.decoder.rotary_emb, (here.cumsum(0) - 1).clamp(min=0)[None]
+        if "layer_type" in inspect.signature(rotary.forward).parameters:
+            return rotary(hidden, ids, self.config.layer_types[layer])
+        return rotary(hidden, ids)
+
+    def run(self, ids, prompt, turn=None):
+        """(logits (tokens, vocabulary), {layer: kept columns}) for ids (tokens,), of which the first `prompt` are cut.
+
+        Args:
+            turn: (start, stop) of a later prompt that is cut as well, by the same rule but without sinks.
+        """
+        present, kept = [list(range(prompt)), list(range(*turn or (0, 0)))], {}
 
         def hook_of(layer):
             def hook(module, args, kwargs):
-                nonlocal present
                 hidden = args[0]
-                if layer in self.schedule.layers:
-                    mine = hidden[:, present]
-                    context = ScoringContext(module, torch.ones(1, len(present), dtype=torch.bool), None, None, 0)
-                    scores = self.scorer.score(layer, mine, context)[0].float().tolist()
-                    present = naive_choice(scores, present, self.schedule)
-                    kept[layer] = present
-                here = set(present) | set(range(prompt, total))
-                window = getattr(module.self_attn, "sliding_window", None)
-                if window is None and self.model.config.model_type == "mistral":
-                    window = self.model.config.sliding_window
-                visible = torch.tensor([
-                    [k == q or (k < q and k in here and (window is None or q - k < window)) for k in range(total)]
-                    for q in range(total)
-                ])  # fmt: skip
-                mask = (
-                    torch.zeros(total, total).masked_fill(~visible, torch.finfo(torch.float32).min)
-                    if eager
-                    else visible
-                )
-                changed = {"attention_mask": mask[None, None]}
+                for place, columns in enumerate(present):
+                    if layer in self.schedule.layers and columns:
+                        context = ScoringContext(module, torch.ones(1, len(columns), dtype=torch.bool), None, None, 0)
+                        scores = self.scorer.score(layer, hidden[:, columns], context)[0].float().tolist()
+                        present[place] = naive_choice(scores, columns, self.schedule, first_prompt=place == 0)
+                        kept[layer] = sum(present, [])
+                here = torch.ones(len(ids), dtype=torch.bool)
+                here[:prompt] = False
+                here[slice(*turn or (0, 0))] = False
+                here[sum(present, [])] = True
+                changed = {"attention_mask": self.mask(layer, here, hidden.dtype)}
                 if self.positions == "compact":
-                    ids = torch.tensor([[max(0, sum(c <= q for c in here) - 1) for q in range(total)]])
-                    changed["position_embeddings"] = decoder.rotary_emb(hidden, ids)
+                    changed["position_embeddings"] = self.renumbered(layer, here, hidden)
                 return args, {**kwargs, **changed}
 
             return hook
 
         with ExitStack() as stack, torch.no_grad():
-            for layer, module in enumerate(decoder.layers):
+            for layer, module in enumerate(self.layers):
                 stack.callback(module.register_forward_pre_hook(hook_of(layer), with_kwargs=True).remove)
             logits = self.model(input_ids=ids[None], use_cache=False).logits[0]
         return logits, kept
+
+
+def check_against_reference(model, schedule, lengths, positions="original", seed=2, steps=4):
+    """Prefill and every decode step of each row of a left-padded batch equal the reference of that row alone."""
+    pruner = tiny_pruner(schedule.layers)
+    ids, mask = random_prompts(lengths, seed)
+    with TokenPruning(schedule, pruner, positions=positions)(model) as trace:
+        new, logits = generate(model, ids, mask, steps)
+    for row, length in enumerate(lengths):
+        pads = max(lengths) - length
+        sequence = torch.cat([ids[row, pads:], new[row]])
+        expected, kept = Reference(model, schedule, pruner, positions).run(sequence, length)
+        for layer in schedule.layers:
+            ours = [c - pads for c in trace.kept_positions[layer][row].tolist() if c >= 0]
+            assert ours == kept[layer], f"row {row}, layer {layer}: kept {ours}, reference {kept[layer]}"
+        for step, wanted in enumerate(expected[length - 1 : -1]):  # step 0 is the prefill
+            assert close(logits[row, step], wanted), f"row {row}, step {step}: logits differ"
+            assert wanted.argmax() == new[row, step], f"row {row}, step {step}: next tokens differ"

@@ -1,0 +1,80 @@
+"""Ways of running a model that cannot be right while its prompt is pruned: named before the model runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .adapters import ModelAdapter
+from .masks import IMPLEMENTATIONS
+
+# Argument of `generate` (or entry of its GenerationConfig) -> what it switches on.
+DECODERS = {
+    "assistant_model": "assisted decoding",
+    "assistant_early_exit": "self-speculative decoding",
+    "prompt_lookup_num_tokens": "prompt lookup decoding",
+    "use_mtp": "multi-token prediction",
+    "penalty_alpha": "contrastive search",
+    "dola_layers": "DoLa decoding",
+}
+CACHES = (None, "dynamic", "dynamic_full", "offloaded")
+
+
+def check_model(model: nn.Module, adapter: ModelAdapter, compact: bool) -> None:
+    """Refuse a model whose attention or compilation the engine cannot follow.
+
+    Raises:
+        ValueError: for another attention function, a compiled module, or compact positions where they make no sense.
+    """
+    if adapter.implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"attention {adapter.implementation!r} is not supported; use one of {', '.join(IMPLEMENTATIONS)}"
+        )
+    compiled = any(part._compiled_call_impl is not None or hasattr(part, "_orig_mod") for part in model.modules())
+    if compiled or hasattr(model.forward, "_torchdynamo_orig_callable"):
+        raise ValueError("torch.compile is not supported while pruning; pass the uncompiled model")
+    if compact and adapter.rotary is None:
+        raise ValueError("positions='compact' needs RoPE; ALiBi models keep their original positions")
+    if compact and adapter.length_dependent_rope:
+        raise ValueError("positions='compact' is not supported for RoPE that changes with the length of the prompt")
+
+
+def check_generation(arguments: dict[str, Any], default: Any) -> None:
+    """Refuse a `generate` call whose decoding goes back on what is in the cache, or whose cache cannot be cut.
+
+    Args:
+        arguments: those of `generate`, by name.
+        default: the model's own GenerationConfig.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    config = arguments.get("generation_config") or default
+
+    def setting(name: str) -> Any:
+        return arguments[name] if arguments.get(name) is not None else getattr(config, name, None)
+
+    for name, what in DECODERS.items():
+        if setting(name):
+            raise ValueError(f"{what} ({name}) is not supported while pruning; use greedy, sampling or beam search")
+    if setting("cache_implementation") not in CACHES:
+        raise ValueError(
+            f"cache_implementation={setting('cache_implementation')!r} is not supported while pruning; use 'dynamic'"
+        )
+    if setting("use_cache") is False:
+        raise ValueError("generate(use_cache=False) would prune the prompt anew for every token; leave the cache on")
+
+
+def check_call(arguments: dict[str, Any]) -> None:
+    """Refuse a call of the language model whose arguments point at tokens that pruning may have removed.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if arguments.get("labels") is not None:
+        raise ValueError("labels are not supported while pruning: logits exist only for the tokens that are kept")
+    if isinstance(arguments.get("logits_to_keep"), Tensor):
+        raise ValueError("logits_to_keep must be a number while pruning: the last tokens that are kept")
+    if arguments.get("output_router_logits"):
+        raise ValueError("output_router_logits is not supported while pruning: layers route different tokens")

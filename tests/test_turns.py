@@ -1,0 +1,188 @@
+"""A conversation on one cache: chunks, later prompts, copies, and caches that the engine cannot know."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from helpers import Reference, close, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
+from transformers import DynamicCache
+
+from sdtp_lib import TokenPruning
+
+SCHEDULE = schedule_of()
+PRUNER = tiny_pruner(SCHEDULE.layers)
+FAMILIES = ["llama", "mistral-window", "gemma3", "gpt_oss", "bloom", "qwen3"]
+
+
+def pruned(model, **options):
+    return TokenPruning(SCHEDULE, PRUNER, **options)(model)
+
+
+def positions_for(family):
+    return ["original"] if family == "bloom" else ["original", "compact"]
+
+
+@pytest.mark.parametrize("prune", ["first", "every"])
+@pytest.mark.parametrize(
+    "family, positions", [(family, positions) for family in FAMILIES for positions in positions_for(family)]
+)
+def test_three_chat_turns_equal_the_masked_full_model(family, positions, prune):
+    """Prompt, answer, prompt, answer, prompt, answer: the first two turns are compared token by token."""
+    model = tiny_model(family, None)
+    conversation, ends, logits = torch.zeros(1, 0, dtype=torch.long), [], []
+    cache = DynamicCache(config=model.config)
+    with pruned(model, positions=positions, prune=prune) as trace:
+        for turn, words in enumerate((40, 30, 12)):
+            prompt = torch.cat([conversation, random_prompts([words], seed=turn)[0]], dim=1)
+            # The answer's last token has not been through the model yet; it goes in with the next prompt.
+            ends.append((conversation.shape[1] - bool(turn), prompt.shape[1]))
+            tokens, out = generate(model, prompt, torch.ones_like(prompt), past_key_values=cache)
+            conversation = torch.cat([prompt, tokens], dim=1)
+            logits.append(out[0])
+    assert len(trace.prefills) == (3 if prune == "every" else 1)
+    two = conversation[0, : ends[1][1] + 4]
+    turn = ends[1] if prune == "every" else None
+    expected, kept = Reference(model, SCHEDULE, PRUNER, positions).run(two, 40, turn)
+    assert close(logits[0], expected[39:43])
+    assert close(logits[1], expected[ends[1][1] - 1 : -1])
+    if prune == "every":
+        for layer in SCHEDULE.layers:
+            ours = [trace.prefills[i].kept_positions[layer][0].tolist() for i in (0, 1)]
+            assert sum(ours, []) == kept[layer]
+    assert cache.get_seq_length() == conversation.shape[1] - 1
+
+
+@pytest.mark.parametrize("prune", ["first", "every"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_turns_of_a_padded_batch_equal_each_row_alone(family, prune):
+    model = tiny_model(family, None)
+    ids, mask = random_prompts([40, 22])
+    more = random_prompts([30, 30], seed=5)[0]
+
+    def run(rows, pads):
+        first, real = ids[rows, pads:], mask[rows, pads:]
+        both = torch.cat([real, torch.ones_like(more[rows])], dim=1)
+        position_ids = (both.cumsum(1) - 1).clamp(min=0)
+        with pruned(model, prune=prune), torch.no_grad():
+            width = first.shape[1]
+            past = model(
+                first, attention_mask=real, position_ids=position_ids[:, :width], use_cache=True
+            ).past_key_values
+            turn = dict(attention_mask=both, position_ids=position_ids[:, width:], past_key_values=past)
+            return model(more[rows], **turn).logits
+
+    both = run(slice(0, 2), 0)
+    for row, pads in ((0, 0), (1, 18)):
+        alone = run(slice(row, row + 1), pads)
+        assert close(both[row, -alone.shape[1] :], alone[0])
+
+
+def test_later_input_attends_the_pruned_past_and_is_not_cut():
+    model, ids, more = tiny_model(), random_prompts([40])[0], random_prompts([7], seed=5)[0]
+    with pruned(model) as trace, torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        logits = model(more, past_key_values=past, use_cache=True).logits[0]
+    expected, _ = Reference(model, SCHEDULE, PRUNER).run(torch.cat([ids[0], more[0]]), 40)
+    assert close(logits, expected[40:])
+    assert len(trace.prefills) == 1
+    assert past.layers[5].keys.shape[-2] == SCHEDULE.lengths(40, 6)[5] + 7
+
+
+def test_every_prompt_is_cut_when_asked_without_new_sinks():
+    model, ids, more = tiny_model(), random_prompts([40])[0], random_prompts([30], seed=5)[0]
+    with pruned(model, prune="every") as trace, torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        model(more, past_key_values=past, use_cache=True)
+    assert len(trace.prefills) == 2
+    kept = trace.kept_positions[2][0]
+    assert len(kept) == 21 and kept.min() >= 40 and kept[-1] == 69
+    assert trace.kv_lengths[2] == SCHEDULE.keep(40) + 21
+
+
+@pytest.mark.parametrize("context", ["same", "new"])
+@pytest.mark.parametrize("copies", [False, True], ids=["itself", "copied"])
+def test_a_pruned_cache_goes_on_in_any_context(copies, context):
+    """Answering several questions on copies of one prefilled cache is how prefixes are shared."""
+    model, ids, more = tiny_model("gemma3"), random_prompts([40])[0], random_prompts([7], seed=5)[0]
+    expected = Reference(model, SCHEDULE, PRUNER).run(torch.cat([ids[0], more[0]]), 40)[0][40:]
+    with pruned(model), torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        if context == "same":
+            caches = [deepcopy(past), deepcopy(past)] if copies else [past]
+            assert all(close(model(more, past_key_values=cache).logits[0], expected) for cache in caches)
+    if context == "new":
+        with pruned(model), torch.no_grad():
+            assert close(model(more, past_key_values=deepcopy(past) if copies else past).logits[0], expected)
+
+
+def test_a_reset_cache_starts_afresh():
+    model, ids = tiny_model(), random_prompts([40])[0]
+    with pruned(model) as trace, torch.no_grad():
+        first = model(ids, use_cache=True)
+        cache = first.past_key_values
+        crop(cache, 40)
+        again = model(ids, past_key_values=cache)
+    assert torch.equal(first.logits, again.logits) and len(trace.prefills) == 2
+
+
+def crop(cache, tokens=1):
+    for part in cache.layers:
+        part.keys, part.values = part.keys[:, :, :-tokens], part.values[:, :, :-tokens]
+
+
+def add_to_one_layer(cache):
+    cache.update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), 4)
+
+
+@pytest.mark.parametrize("change", [crop, add_to_one_layer])
+def test_a_cache_that_changed_between_passes_is_refused(change):
+    model, ids = tiny_model(), random_prompts([40])[0]
+    with pruned(model), torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        change(past)
+        with pytest.raises(ValueError, match="now holds .*cropped"):
+            model(ids[:, :1], past_key_values=past)
+
+
+def test_a_cache_of_other_rows_or_positions_is_refused():
+    model, ids = tiny_model(), random_prompts([40])[0]
+    with pruned(model), torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match="batch of 1, this input has 2 rows"):
+            model(ids[:, :1].expand(2, -1), past_key_values=past)
+    with pruned(model, positions="compact"), pytest.raises(ValueError, match="filled with positions='original'"):
+        model(ids[:, :1], past_key_values=past)
+
+
+def test_a_cache_pruned_by_something_else_is_refused():
+    model, ids = tiny_model(), random_prompts([40])[0]
+    with torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+    past.layers[3].keys, past.layers[3].values = past.layers[3].keys[:, :, ::2], past.layers[3].values[:, :, ::2]
+    with pruned(model), pytest.raises(ValueError, match="pruned outside"):
+        model(ids[:, :1], past_key_values=past)
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_a_turn_that_hides_cached_tokens_is_refused(tokens):
+    model, ids, more = tiny_model(), random_prompts([40])[0], random_prompts([7], seed=5)[0][:, :tokens]
+    mask = torch.ones(1, 40 + tokens, dtype=torch.long)
+    mask[0, 39] = 0
+    with pruned(model), torch.no_grad():
+        past = model(ids, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match="hides other cached tokens"):
+            model(more, attention_mask=mask, past_key_values=past, use_cache=True)
+
+
+def test_padded_cache_filled_outside_keeps_its_pads_hidden():
+    model = tiny_model()
+    ids, mask = random_prompts([40, 22])
+    more = random_prompts([30, 30], seed=5)[0]
+    logits = []
+    for rows, start in ((slice(0, 2), 0), (slice(1, 2), 18)):
+        with torch.no_grad():
+            past = model(ids[rows, start:], attention_mask=mask[rows, start:], use_cache=True).past_key_values
+            longer = torch.cat([mask[rows, start:], torch.ones_like(more[rows])], dim=1)
+            with pruned(model, prune="every"):
+                logits.append(model(more[rows], attention_mask=longer, past_key_values=past).logits[-1, -1])
+    assert close(logits[0], logits[1])
