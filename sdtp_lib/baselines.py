@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from .scorers import Scorer, ScoringContext
 
@@ -76,24 +76,27 @@ class LastWindowAttentionScorer:
         """(batch, tokens, hidden) -> (batch, tokens).
 
         Raises:
-            ValueError: for a layer without separate query and key projections, or without RoPE.
+            ValueError: for a layer whose query and key projections are not known.
         """
-        attention = getattr(context.module, "self_attn", None)
-        embeddings = context.position_embeddings
-        if not hasattr(attention, "q_proj") or not hasattr(attention, "k_proj") or embeddings is None:
-            name = type(context.module).__name__
-            raise ValueError(f"attention scores need q_proj, k_proj and RoPE, which {name} lacks")
         mask, tokens = context.mask, hidden_states.shape[1]
         asking = slice(max(0, tokens - max(1, self.window or context.local_tokens)), tokens)
-        query, key = _queries_and_keys(attention, context.module.input_layernorm(hidden_states), embeddings)
+        attention = getattr(context.module, "self_attn", getattr(context.module, "self_attention", None))
+        query, key = _queries_and_keys(attention, hidden_states, context)
         groups = query.shape[1] // key.shape[1]
         query = query[:, :, asking].unflatten(1, (key.shape[1], groups))  # query heads beside the key head they share
-        weights = (query @ key.transpose(-1, -2)[:, :, None]).float() * attention.scaling
+        weights = (query @ key.transpose(-1, -2)[:, :, None]).flatten(1, 2).float() * _scale(attention)
+        if context.alibi is not None:
+            weights = weights + context.alibi.unflatten(0, (mask.shape[0], -1))
+        if (cap := getattr(attention, "attn_logit_softcapping", None)) is not None:  # Gemma 2
+            weights = (weights / cap).tanh() * cap
         column = torch.arange(tokens, device=mask.device)
         visible = (column <= column[asking, None]) & mask[:, None, :]  # (batch, window, tokens)
-        weights = weights.masked_fill(~visible[:, None, None], torch.finfo(weights.dtype).min).softmax(dim=-1)
+        weights = weights.masked_fill(~visible[:, None], torch.finfo(weights.dtype).min)
+        if (sinks := getattr(attention, "sinks", None)) is not None:  # gpt-oss: one more logit per head to attend to
+            sink = sinks.float().to(weights.device)[None, :, None, None].expand(*weights.shape[:3], 1)
+            weights = torch.cat([weights, sink], dim=-1)
         real = mask[:, asking]
-        paid = weights.mean(dim=(1, 2)).masked_fill(~real[:, :, None], 0.0)
+        paid = weights.softmax(dim=-1)[..., :tokens].mean(dim=1).masked_fill(~real[:, :, None], 0.0)
         return paid.sum(dim=1) / real.sum(dim=1, keepdim=True)
 
 
@@ -134,10 +137,30 @@ def _mix(value: Tensor) -> Tensor:
     return value ^ (value >> 31)
 
 
-def _queries_and_keys(attention: nn.Module, normed: Tensor, embeddings: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Rotated queries (batch, heads, tokens, head_dim) and keys (batch, key heads, tokens, head_dim) of one layer."""
-    heads = (-1, attention.head_dim)
-    query, key = (proj(normed).unflatten(-1, heads) for proj in (attention.q_proj, attention.k_proj))
-    if hasattr(attention, "q_norm"):  # Qwen3 normalises each head
+def _scale(attention: nn.Module) -> float:
+    """What a layer multiplies its attention logits by."""
+    return attention.scaling if hasattr(attention, "scaling") else attention.inv_norm_factor
+
+
+def _queries_and_keys(attention: nn.Module, hidden_states: Tensor, context: ScoringContext) -> tuple[Tensor, Tensor]:
+    """Queries (batch, heads, tokens, head_dim) and keys (batch, key heads, tokens, head_dim) of one layer, rotated."""
+    if not any(hasattr(attention, name) for name in ("query_key_value", "qkv_proj", "q_proj")):
+        raise ValueError(
+            f"attention scores need query and key projections, which {type(context.module).__name__} lacks"
+        )
+    normed = context.module.input_layernorm(hidden_states)
+    if hasattr(attention, "query_key_value"):  # BLOOM: one projection, the parts side by side within each head
+        fused = attention.query_key_value(normed)
+        query, key, _ = fused.unflatten(-1, (attention.num_heads, 3, attention.head_dim)).unbind(-2)
+        return query.transpose(1, 2), key.transpose(1, 2)
+    if hasattr(attention, "qkv_proj"):  # Phi-3: one projection, first all queries, then all keys, then all values
+        fused = attention.qkv_proj(normed).unflatten(-1, (-1, attention.head_dim))
+        heads = attention.config.num_attention_heads
+        query, key = fused[:, :, :heads], fused[:, :, heads : heads + attention.config.num_key_value_heads]
+    else:
+        heads = (-1, attention.head_dim)
+        query, key = (proj(normed).unflatten(-1, heads) for proj in (attention.q_proj, attention.k_proj))
+    if hasattr(attention, "q_norm"):  # Qwen3 and Gemma 3 normalise each head
         query, key = attention.q_norm(query), attention.k_norm(key)
-    return apply_rotary_pos_emb(query.transpose(1, 2), key.transpose(1, 2), *embeddings)
+    rotate = import_module(type(attention).__module__).apply_rotary_pos_emb  # families pair the dimensions differently
+    return rotate(query.transpose(1, 2), key.transpose(1, 2), *context.position_embeddings)

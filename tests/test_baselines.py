@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from helpers import random_prompts, tiny_model
+from helpers import FAMILIES, random_prompts, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from sdtp_lib.adapters import ModelAdapter
 from sdtp_lib.baselines import BASELINES, METHODS, LastWindowAttentionScorer, RandomScorer, make_scorer, token_rank
 from sdtp_lib.pruning import TokenPruning
 from sdtp_lib.schedule import PruningSchedule
@@ -20,14 +20,16 @@ def layer_input(model, ids, mask, layer=LAYER):
     seen = {}
 
     def hook(module, args, kwargs):
-        seen.update(hidden=args[0], position_ids=kwargs["position_ids"], embeddings=kwargs["position_embeddings"])
+        seen.update(kwargs, hidden=args[0])
 
-    handle = model.model.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
+    module = ModelAdapter.of(model).layers[layer]
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, output_attentions=True, use_cache=False)
     handle.remove()
-    context = ScoringContext(model.model.layers[layer], mask.bool(), seen["position_ids"], seen["embeddings"], 16)
+    given = [seen.get(name) for name in ("position_ids", "position_embeddings", "alibi")]
+    context = ScoringContext(module, mask.bool(), *given[:2], 16, alibi=given[2])
     return seen["hidden"], context, out.attentions[layer]
 
 
@@ -84,24 +86,19 @@ def test_recency_and_norm_rank_as_they_say():
     torch.testing.assert_close(norm, 5 * torch.arange(10.0).reshape(2, 5))
 
 
-def qwen3():
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=97, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-        num_hidden_layers=4, initializer_range=0.3,
-    )  # fmt: skip
-    return Qwen3ForCausalLM._from_config(config, attn_implementation="eager").eval()
-
-
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_attention_scores_are_those_of_the_model(family):
-    model = qwen3() if family == "qwen3" else tiny_model(family, attention="eager")
+    layer = 3  # sees everything in every family but those whose layers all have a window
+    model = tiny_model(family, attention="eager")
+    if family.endswith("-window"):
+        pytest.skip("attention scores look beyond a layer's window on purpose")
     ids, mask = random_prompts([30, 18])
-    hidden, context, attention = layer_input(model, ids, mask)
-    scores = LastWindowAttentionScorer(window=5).score(LAYER, hidden, context)
-    wanted = attention[:, :, -5:].mean(dim=(1, 2))
+    hidden, context, attention = layer_input(model, ids, mask, layer)
+    scores = LastWindowAttentionScorer(window=5).score(layer, hidden, context)
+    wanted = attention[:, :, -5:].mean(dim=(1, 2))[..., :30]  # gpt-oss appends its sinks
     torch.testing.assert_close(scores[mask.bool()], wanted[mask.bool()], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close((scores * mask).sum(1), torch.ones(2))
+    if family != "gpt_oss":
+        torch.testing.assert_close((scores * mask).sum(1), torch.ones(2))
 
 
 def test_the_attention_window_may_follow_the_schedule():
@@ -113,7 +110,7 @@ def test_the_attention_window_may_follow_the_schedule():
 
 
 def test_attention_refuses_a_layer_without_projections():
-    with pytest.raises(ValueError, match="q_proj.*Identity"):
+    with pytest.raises(ValueError, match="projections.*Identity"):
         make_scorer("attention").score(1, torch.zeros(1, 3, 4), mask_context(torch.ones(1, 3).bool()))
 
 
