@@ -1,0 +1,89 @@
+"""What pruning itself costs within a prefill: the time spent in its hooks, read inside them.
+
+The difference of two whole prefills would drown in the machine's noise; the hooks' own clock readings do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from statistics import median
+from typing import Any
+
+import torch
+from tqdm import trange
+from transformers import PreTrainedModel
+
+from .pruning import TokenPruning
+from .schedule import PruningSchedule
+from .scorers import Scorer
+from .session import Session
+from .timing import Clock, timed_run
+
+HOOKS = ("begin", "enter_layer", "end")  # all that pruning does happens in these
+PARTS = ("scores", "cut", "tell")  # nested: `cut` holds `scores`, and `enter_layer` holds `cut` and `tell`
+
+
+class Stopwatch:
+    """Pairs of clock readings around calls, by name."""
+
+    def __init__(self, clock: Clock):
+        self.clock, self.pairs = clock, {}
+
+    def around(self, name: str, call: Callable) -> Callable:
+        """`call`, with a reading before and after it."""
+
+        @wraps(call)
+        def timed(*args, **kwargs) -> Any:
+            start = self.clock.read()
+            result = call(*args, **kwargs)
+            self.pairs.setdefault(name, []).append((start, self.clock.read()))
+            return result
+
+        return timed
+
+    def seconds(self, name: str) -> float:
+        """Seconds spent in the calls of that name so far."""
+        return sum(self.clock.seconds(*pair) for pair in self.pairs.get(name, []))
+
+
+def hook_overhead(
+    model: PreTrainedModel, scorer: Scorer | None, schedule: PruningSchedule, tokens: int, repeats: int = 5,
+    min_prompt_tokens: int = 0, seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """Seconds of one prefill of random ids, batch 1, and of the hooks within it; medians over the repeats.
+
+    Args:
+        scorer, schedule, min_prompt_tokens: see `TokenPruning`.
+        tokens: length of the prompt.
+        repeats: timed runs, after one that is not.
+
+    Returns:
+        In seconds: prefill, hooks (all of them), and of these scoring, selecting (with the gathering of hidden states)
+        and telling (the layers their positions and masks); share: hooks / prefill.
+    """
+    pruning = TokenPruning(schedule, scorer, min_prompt_tokens=min_prompt_tokens)
+    ids = torch.randint(model.config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(seed))
+    rows = []
+    for turn in trange(repeats + 1, desc=f"hooks at {tokens} tokens", unit="run"):
+        watch = Stopwatch(Clock(model.device))
+        pruning.session_of = partial(_timed_session, watch)
+        with pruning(model):
+            run = timed_run(model, ids.to(model.device), 1)
+        if turn:
+            scoring = watch.seconds("scores")
+            hooks = sum(watch.seconds(name) for name in HOOKS)
+            rows.append({
+                "prefill": run.prefill, "hooks": hooks, "scoring": scoring,
+                "selecting": watch.seconds("cut") - scoring, "telling": watch.seconds("tell"),
+                "share": hooks / run.prefill,
+            })  # fmt: skip
+    return {name: median(row[name] for row in rows) for name in rows[0]}
+
+
+def _timed_session(watch: Stopwatch, *args) -> Session:
+    """A session whose methods run on the stopwatch."""
+    session = Session(*args)
+    for name in (*HOOKS, *PARTS):
+        setattr(session, name, watch.around(name, getattr(session, name)))
+    return session
