@@ -55,6 +55,12 @@ def test_pins_that_results_depend_on():
     assert PROJECT["requires-python"] == ">=3.11"
 
 
+def test_the_tested_environment_has_the_optional_packages():
+    """Without them their tests would be skipped unnoticed."""
+    for requirement in map(Requirement, PROJECT["optional-dependencies"]["kv"]):
+        assert LOCK[canonicalize_name(requirement.name)] in requirement.specifier
+
+
 def test_everything_imported_is_declared():
     declared = {canonicalize_name(requirement.name) for requirement in DIRECT}
     homes = packages_distributions()
