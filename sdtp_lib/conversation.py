@@ -56,11 +56,7 @@ class Conversation:
             start = cache.get_seq_length()
             return cls(batch, positions, start, held, dense_from=start), False
         if found.held != held:
-            layer = next(i for i, (a, b) in enumerate(zip(found.held, held, strict=True)) if a != b)
-            raise ValueError(
-                f"the cache of layer {layer} held {found.held[layer]} keys after the last pruned pass and now holds "
-                f"{held[layer]}: it was cropped, as assisted decoding does, or used outside of TokenPruning"
-            )
+            found.take_back(held, adapter)
         if found.batch != batch:
             raise ValueError(f"the cache was filled with a batch of {found.batch}, this input has {batch} rows")
         if found.kept and found.positions != positions:
@@ -82,6 +78,25 @@ class Conversation:
         if layer not in self.kept:
             return self.dense(0, stop, device)
         return torch.cat([self.kept[layer].to(device), self.dense(self.dense_from, stop, device)], dim=1)
+
+    def take_back(self, held: list[int], adapter: ModelAdapter) -> None:
+        """Forget the last columns, after every layer's cache lost as many keys: a question or answer was taken back.
+
+        Raises:
+            ValueError: if that is not what happened to the cache, or the columns reach into a prompt that was cut.
+        """
+        lost = {before - now for before, now in zip(self.held, held, strict=True)}
+        count, full = lost.pop(), self.total
+        windows = [adapter.window(layer) for layer in range(len(held))]
+        forgotten = any(window is not None and full >= window for window in windows)  # keys that came back into view
+        if lost or not 0 < count <= full - self.dense_from or forgotten:
+            layer = next(i for i, (before, now) in enumerate(zip(self.held, held, strict=True)) if before != now)
+            raise ValueError(
+                f"the cache of layer {layer} held {self.held[layer]} keys after the last pruned pass and now holds "
+                f"{held[layer]}: it was cropped into the pruned prompt, or used outside of TokenPruning"
+            )
+        self.total, self.held = full - count, held
+        self.real = None if self.real is None else self.real[:, : self.total]
 
     def check_compression(self, adapter: ModelAdapter) -> None:
         """Raise ValueError if a cache was compressed where knowing which keys are left would be needed."""

@@ -130,6 +130,33 @@ def crop(cache, tokens=1):
         part.keys, part.values = part.keys[:, :, :-tokens], part.values[:, :, :-tokens]
 
 
+@pytest.mark.parametrize("family", ["llama", "bloom", "mixtral"])
+def test_an_answer_taken_back_makes_room_for_another(family):
+    """Several questions on one prefilled context, the cache cropped back to it after each."""
+    model, ids = tiny_model(family, None), random_prompts([40])[0]
+    questions = [random_prompts([n], seed=n)[0] for n in (7, 1, 12)]
+    reference = Reference(model, SCHEDULE, PRUNER)
+    expected = [reference.run(torch.cat([ids[0], question[0]]), 40)[0][40:] for question in questions]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        for question, answer in zip(questions, expected, strict=True):
+            assert close(model(question, past_key_values=cache).logits[0], answer)
+            crop(cache, question.shape[1])
+        crop(cache, 1)
+        with pytest.raises(ValueError, match="cropped into the pruned prompt"):
+            model(questions[0], past_key_values=cache)
+
+
+def test_an_answer_beyond_a_window_cannot_be_taken_back():
+    model, ids = tiny_model("mistral-window"), random_prompts([40])[0]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        model(ids[:, :3], past_key_values=cache)
+        crop(cache, 3)
+        with pytest.raises(ValueError, match="cropped"):
+            model(ids[:, :3], past_key_values=cache)
+
+
 def add_to_one_layer(cache):
     cache.update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), 4)
 
