@@ -28,7 +28,7 @@ test-slow: install ## the tests that take longer
 test-newest: ## the engine's tests on the newest transformers 5, in an environment of its own
 	$(PYTHON) -m venv .venv-newest
 	$(NEWEST) $(PIP) $(TORCH)
-	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" hypothesis pytest "pandas<3" tabulate
+	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" accelerate hypothesis pytest "pandas<3" tabulate
 	$(NEWEST) -c "import torch, transformers; print('torch', torch.__version__, 'transformers', transformers.__version__)"
 	PYTHONPATH=. $(NEWEST) -m pytest $(ENGINE_TESTS)
 

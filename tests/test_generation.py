@@ -240,8 +240,8 @@ def test_compiled_models_are_refused(how):
 @pytest.mark.parametrize("family", ["llama", "mistral-window"])
 @pytest.mark.parametrize("lengths", [[40], [40, 23]], ids=["one", "padded"])
 def test_flex_attention_equals_sdpa(lengths, family):
-    if family == "mistral-window" and not torch.cuda.is_available():
-        pytest.skip("torch's CPU kernels of FlexAttention do not compile for windows over cut tokens")
+    if (family == "mistral-window" or len(lengths) > 1) and not torch.cuda.is_available():
+        pytest.skip("the C++ that torch writes for FlexAttention on a CPU does not compile for masks over several rows")
     model, (ids, mask) = tiny_model(family), random_prompts(lengths)
     with pruned(model):
         expected = generate(model, ids, mask)[1]
