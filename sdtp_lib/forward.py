@@ -22,6 +22,7 @@ class ForwardPass:
         start: column of its first token; tokens: how many came in; batch: rows.
         mask: (batch, start + tokens), the caller's 2-D mask, or None.
         prunes: whether stages cut in this pass.
+        stock: whether layers that get no mask need no other arguments either.
         index: (batch, present) places, among the tokens of this pass, of what is still present; None if all is.
         columns: the same as columns, ABSENT on filler; None if all is present.
         present: tokens present per row, pads excluded; None until a stage needs it.
@@ -36,6 +37,7 @@ class ForwardPass:
     batch: int
     mask: Tensor | None
     prunes: bool
+    stock: bool = False
     index: Tensor | None = None
     columns: Tensor | None = None
     present: list[int] | None = None

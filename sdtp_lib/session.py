@@ -29,6 +29,7 @@ class Session:
     def __init__(self, pruning: TokenPruning, adapter: ModelAdapter):
         self.pruning, self.adapter, self.trace = pruning, adapter, PruningTrace()
         self.running = threading.local()
+        self.windows = {adapter.window(layer) for layer in range(len(adapter.layers))}
         self.parameters = inspect.signature(adapter.decoder.forward).parameters
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -55,6 +56,7 @@ class Session:
         forward = ForwardPass(conversation, start, tokens, batch, mask, prunes)
         if conversation.real is not None or (start and mask is not None):
             forward.read_padding(known)
+        forward.stock = self.needs_nothing(forward)
         self.running.forward = forward
         if not start or cache.get_seq_length() == start:
             return None
@@ -66,12 +68,21 @@ class Session:
         }
         return args, {**kwargs, **missing}
 
+    def needs_nothing(self, forward: ForwardPass) -> bool:
+        """Whether this pass is a token that sees all of every layer's cache at its stock position: a decode step."""
+        adapter, conversation = self.adapter, forward.conversation
+        plain = forward.start > 0 and forward.tokens == 1 and not conversation.absent
+        counted = self.pruning.positions == "original" and adapter.rotary is not None
+        return plain and counted and all(window is None or conversation.total < window for window in self.windows)
+
     def enter_layer(self, layer: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before a decoder layer runs: cut if it is a stage, then tell it what it holds."""
         forward, conversation = self.running.forward, self.running.forward.conversation
         hidden, *rest = args
         if forward.prunes and layer in self.pruning.schedule.layers:
             hidden = self.cut(forward, layer, module, hidden, kwargs)
+        if forward.stock and kwargs.get("attention_mask") is None:
+            return None
         # Once one cache is compressed, the loop's masks, sized from the first layer of a kind, may fit no other layer.
         if forward.index is None and layer not in conversation.kept and not conversation.compressed:
             return None  # nothing is missing at this layer: stock behaviour, bit for bit
