@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +157,7 @@ def _run(model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[
         for length in todo:
             bar.set_postfix_str(f"{length} tokens")
             try:
-                runs = _alternate(model, sides, length, plan, bar)
+                runs = alternate(model, sides, length, plan, bar)
                 records = {
                     name: latency_record(model.config, schedules[name], runs[BASELINE], runs[name]) for name in files
                 }
@@ -199,10 +199,16 @@ def _document(path: Path, metadata: dict, resume: bool) -> dict:
     return document
 
 
-def _alternate(
-    model: PreTrainedModel, sides: dict[str, TokenPruning | None], length: int, plan: Plan, bar: tqdm
+def alternate(
+    model: PreTrainedModel, sides: Mapping[str, Callable | None], length: int, plan: Plan, bar: tqdm
 ) -> dict[str, list[Run]]:
-    """Timed runs of each side; sides take turns, in reverse every other time, so that none is always first."""
+    """Timed runs of each side; sides take turns, in reverse every other time, so that none is always first.
+
+    Args:
+        sides: name -> what makes a context of the model, such as a `TokenPruning`; None for the model as it is.
+        length: of one random prompt.
+        bar: moves once per run.
+    """
     generator = torch.Generator().manual_seed(plan.seed)
     ids: Tensor = torch.randint(model.config.vocab_size, (1, length), generator=generator).to(model.device)
     new_tokens = 1 if plan.mode == "prefill" else plan.new_tokens

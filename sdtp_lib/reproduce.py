@@ -74,7 +74,7 @@ def reproduce(profile: str = "demo", only: str | None = None, resume: bool = Fal
 
     Raises:
         ValueError: for an unknown profile, number or parameter, or a damaged profile file; before anything is run.
-        FileNotFoundError: if there are no notebooks, or a notebook has no file in the profile.
+        FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
         NotebookFailed: if a notebook raises an error; the ones after it are not run.
     """
     jobs = plan(profile, only)
@@ -109,6 +109,12 @@ def plan(profile: str, only: str | None = None) -> list[Job]:
     chosen = [notebook for notebook in notebooks if only is None or notebook.name[:2] == only]
     if not chosen:
         raise ValueError(f"unknown notebook {only!r}; known: {', '.join(notebook.name[:2] for notebook in notebooks)}")
+    if only is None:  # a profile may be about some of the notebooks alone
+        chosen = [notebook for notebook in chosen if _profile_file(notebook, profile).is_file()]
+        if not chosen:
+            raise FileNotFoundError(
+                f"profile {profile!r} has no file for any notebook, such as {notebooks[0].name[:2]}.yaml"
+            )
     folder = paths.results(profile) / "notebooks"
     return [Job(notebook, _parameters(notebook, profile), folder / notebook.name) for notebook in chosen]
 
@@ -142,9 +148,13 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def _profile_file(notebook: Path, profile: str) -> Path:
+    return paths.PROFILES / profile / f"{notebook.name[:2]}.yaml"
+
+
 def _parameters(notebook: Path, profile: str) -> dict[str, Any]:
     """What the profile sets for a notebook; papermill itself only warns about names the notebook does not have."""
-    file = paths.PROFILES / profile / f"{notebook.name[:2]}.yaml"
+    file = _profile_file(notebook, profile)
     if not file.is_file():
         raise FileNotFoundError(f"profile {profile!r} has no {file.name} for {notebook.name}")
     try:

@@ -62,7 +62,8 @@ def test_the_tested_environment_has_the_optional_packages():
 
 
 def test_everything_imported_is_declared():
-    declared = {canonicalize_name(requirement.name) for requirement in DIRECT}
+    optional = map(Requirement, PROJECT["optional-dependencies"]["kv"])
+    declared = {canonicalize_name(requirement.name) for requirement in [*DIRECT, *optional]}
     homes = packages_distributions()
     for file in paths.PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -14,6 +14,7 @@ from sdtp_lib import paths
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 PROFILES = sorted(folder.name for folder in paths.PROFILES.iterdir())
+COMPLETE = ("demo", "paper")  # profiles of every notebook; the others time alone
 TAGS = {"parameters", "nbval-ignore-output", "nbval-skip", "skip-execution"}
 LONGEST_CELL, LONGEST_DEF = 15, 3
 HEADER = {
@@ -143,7 +144,10 @@ def without_pictures(output):
 @every_notebook
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_sets_parameters_that_exist(path, profile):
-    values = yaml.safe_load((paths.PROFILES / profile / f"{path.name[:2]}.yaml").read_text()) or {}
+    file = paths.PROFILES / profile / f"{path.name[:2]}.yaml"
+    if profile not in COMPLETE and not file.is_file():
+        pytest.skip(f"profile {profile} is about other notebooks")
+    values = yaml.safe_load(file.read_text()) or {}
     assert values.keys() <= parameters(path).keys()
     assert values["profile"] == profile
 

@@ -156,7 +156,8 @@ def test_another_library_runs_a_notebook_again(repository, monkeypatch, tmp_path
     [
         ("large", None, "", ValueError, "unknown profile 'large'; known: demo, paper"),
         ("demo", "09", "", ValueError, "unknown notebook '09'; known: 01, 02"),
-        ("paper", None, "", FileNotFoundError, "profile 'paper' has no 01.yaml for 01_trial.ipynb"),
+        ("paper", "01", "", FileNotFoundError, "profile 'paper' has no 01.yaml for 01_trial.ipynb"),
+        ("paper", None, "", FileNotFoundError, "profile 'paper' has no file for any notebook, such as 01.yaml"),
         ("demo", None, "facto: 3", ValueError, "01_trial.ipynb has no parameter 'facto', which demo/01.yaml sets"),
         ("demo", None, "factor: {a: 1}", ValueError, "demo/01.yaml must be a flat list"),
         ("demo", None, "- factor", ValueError, "demo/01.yaml must be a flat list"),
@@ -169,6 +170,12 @@ def test_bad_input_is_refused_before_anything_runs(repository, executed, profile
     with pytest.raises(error, match=words):
         reproduce.reproduce(profile, only)
     assert not executed and not ledger and not (root / "results").exists()
+
+
+def test_a_profile_may_be_about_some_notebooks_alone(repository, executed):
+    root, _ = repository
+    (root / "notebooks" / "profiles" / "demo" / "02.yaml").unlink()
+    assert [path.name[:2] for path in reproduce.reproduce("demo")] == ["01"]
 
 
 def test_a_copy_of_the_package_without_notebooks_says_so(repository):
