@@ -15,7 +15,7 @@ from . import paths, results
 from .claims import CLAIMS, CONTROLS, Claim
 from .latency_files import PREFILL_FOLDER
 
-PROFILES = ("demo", "latency_7b", "paper")
+PROFILES = ("demo", "latency_cpu", "latency_7b", "paper")
 NOT_RUN, MEASURED = "not run", "measured"
 ON_DEMO = {True: "reproduced in kind on the demo", False: "not reproduced on the demo"}
 CONTROL_ON_DEMO = {True: "holds on the demo", False: "does not hold on the demo"}
@@ -51,6 +51,7 @@ RESULT_FILES = {
     ),
     "prune_log": ResultFile("03", "prune_log.jsonl, by TokenPruning(log=...)"),
     f"{PREFILL_FOLDER}/latency_results_{{baseline,keep09,keep08,keep07}}": ResultFile("04", "benchmark.sweep, prefill"),
+    f"{PREFILL_FOLDER}/hook_costs": ResultFile("04", "{<side>: what overhead.hook_overhead gives}"),
     "table2_prefill": ResultFile("04", "Markdown alone, by report.latency_table"),
     "latency_results_{baseline,keep09,keep08,keep07}": ResultFile("05", "benchmark.sweep, end2end"),
     "table2_end2end": ResultFile("05", "Markdown alone, by report.latency_table"),

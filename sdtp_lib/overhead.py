@@ -5,7 +5,8 @@ The difference of two whole prefills would drown in the machine's noise; the hoo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial, wraps
 from statistics import median
 from typing import Any
@@ -15,13 +16,17 @@ from tqdm import trange
 from transformers import PreTrainedModel
 
 from .pruning import TokenPruning
+from .report import Markdown
+from .results import markdown_table
 from .schedule import PruningSchedule
 from .scorers import Scorer
 from .session import Session
 from .timing import Clock, timed_run
 
 HOOKS = ("begin", "enter_layer", "end")  # all that pruning does happens in these
-PARTS = ("scores", "cut", "tell")  # nested: `cut` holds `scores`, and `enter_layer` holds `cut` and `tell`
+PARTS = ("scores", "choose", "cut", "tell")  # nested: `cut` holds the first two, `enter_layer` holds `cut` and `tell`
+
+SHOWN = ("scoring", "selecting", "gathering", "telling")
 
 
 class Stopwatch:
@@ -59,8 +64,8 @@ def hook_overhead(
         repeats: timed runs, after one that is not.
 
     Returns:
-        In seconds: prefill, hooks (all of them), and of these scoring, selecting (with the gathering of hidden states)
-        and telling (the layers their positions and masks); share: hooks / prefill.
+        In seconds: prefill, hooks (all of them), and of these scoring, selecting, gathering (of hidden states, with the
+        rest of a cut) and telling (layers their positions and masks); share: hooks / prefill.
     """
     pruning = TokenPruning(schedule, scorer, min_prompt_tokens=min_prompt_tokens)
     ids = torch.randint(model.config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(seed))
@@ -71,11 +76,12 @@ def hook_overhead(
         with pruning(model):
             run = timed_run(model, ids.to(model.device), 1)
         if turn:
-            scoring = watch.seconds("scores")
+            scoring, selecting = watch.seconds("scores"), watch.seconds("choose")
             hooks = sum(watch.seconds(name) for name in HOOKS)
             rows.append({
                 "prefill": run.prefill, "hooks": hooks, "scoring": scoring,
-                "selecting": watch.seconds("cut") - scoring, "telling": watch.seconds("tell"),
+                "selecting": selecting, "gathering": watch.seconds("cut") - scoring - selecting,
+                "telling": watch.seconds("tell"),
                 "share": hooks / run.prefill,
             })  # fmt: skip
     return {name: median(row[name] for row in rows) for name in rows[0]}
@@ -87,3 +93,27 @@ def _timed_session(watch: Stopwatch, *args) -> Session:
     for name in (*HOOKS, *PARTS):
         setattr(session, name, watch.around(name, getattr(session, name)))
     return session
+
+
+def hook_costs(
+    model: PreTrainedModel, scorer: Scorer, schedule: PruningSchedule, lengths: Sequence[int], repeats: int,
+    seed: int = 0,
+) -> dict[str, dict[int, dict[str, float]]]:  # fmt: skip
+    """`hook_overhead` at each of `lengths`, where the same stages cut nothing and where they cut as `schedule` says."""
+    sides = {"nothing to cut": replace(schedule, keep_ratio=1.0), f"keep {schedule.keep_ratio}": schedule}
+    return {
+        name: {tokens: hook_overhead(model, scorer, side, tokens, repeats, seed=seed) for tokens in lengths}
+        for name, side in sides.items()
+    }
+
+
+def hook_table(found: dict[str, dict[int, dict[str, float]]]) -> Markdown:
+    """What `hook_costs` gave, in milliseconds, and the share in percent."""
+    rows = [
+        {"": name, "tokens": tokens}
+        | {f"{part}, ms": 1000 * row[part] for part in ("prefill", "hooks", *SHOWN)}
+        | {"hooks / prefill, %": 100 * row["share"]}
+        for name, lengths in found.items()
+        for tokens, row in lengths.items()
+    ]
+    return Markdown(markdown_table(rows))

@@ -40,7 +40,10 @@ class ScoringContext:
 
 
 class Scorer(Protocol):
-    """Anything that scores tokens: higher is kept. The pruner and every baseline."""
+    """Anything that scores tokens: higher is kept. The pruner and every baseline.
+
+    One that says `looks_at_positions = False` is spared the gathering of positions, and finds None in the context.
+    """
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens)."""
@@ -59,6 +62,8 @@ class TokenPruner(nn.Module):
     Raises:
         ValueError: if layers are negative, repeated, or not ascending, or the hidden size is not positive.
     """
+
+    looks_at_positions = False
 
     def __init__(self, hidden_size: int, layers: tuple[int, ...] | list[int], record: dict[str, Any] | None = None):
         super().__init__()

@@ -108,7 +108,6 @@ class Session:
         wanted = [schedule.keep(n, sinks) for n in present]
         short = [n < self.pruning.min_prompt_tokens for n in forward.prompt]
         keep = [n if skip else k for n, k, skip in zip(present, wanted, short, strict=True)]
-        offered, width = hidden.shape[1], max(keep)
         counts = [(n, k, got, *ends) for n, k, got, ends in zip(present, wanted, keep, forced, strict=True)]
         columns = forward.present_columns(hidden.device)
         if keep == present:  # nothing to choose, so nothing is scored
@@ -117,18 +116,25 @@ class Session:
 
         local = max(amount for _, amount in forced)
         scores = self.scores(forward, layer, module, hidden, columns, local, kwargs)
-        if min(present) == offered and min(keep) == width:
-            chosen = select(scores, width, *forced[0])
-            kept = columns.gather(1, chosen)
-        else:
-            numbers = torch.tensor([present, keep, *zip(*forced, strict=True)], device=hidden.device)
-            chosen, filled = select_ragged(scores, *numbers, width)
-            kept = columns.gather(1, chosen).masked_fill(~filled, ABSENT)
+        chosen, kept = self.choose(scores, columns, present, keep, forced)
         forward.index = chosen if forward.index is None else forward.index.to(chosen.device).gather(1, chosen)
         forward.columns, forward.present = kept, keep
         forward.shared.clear()
         forward.stages.append(Stage(layer, columns, scores, kept, counts))
         return take_tokens(hidden, chosen)
+
+    @staticmethod
+    def choose(
+        scores: Tensor, columns: Tensor, present: list[int], keep: list[int], forced: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Places among those present, and their columns, both (batch, kept): the best of (batch, present) `scores`."""
+        offered, width = scores.shape[1], max(keep)
+        if min(present) == offered and min(keep) == width:
+            chosen = select(scores, width, *forced[0])
+            return chosen, columns.gather(1, chosen)
+        numbers = torch.tensor([present, keep, *zip(*forced, strict=True)], device=scores.device)
+        chosen, filled = select_ragged(scores, *numbers, width)
+        return chosen, columns.gather(1, chosen).masked_fill(~filled, ABSENT)
 
     def scores(
         self,
@@ -142,7 +148,7 @@ class Session:
     ) -> Tensor:
         """The scorer's (batch, present) scores, 0 where no token is; whether all are finite is looked at later."""
         here, positions = columns != ABSENT, (None, None)
-        if self.adapter.rotary is not None:
+        if self.adapter.rotary is not None and getattr(self.pruning.scorer, "looks_at_positions", True):
             compact = self.pruning.positions == "compact"
             positions = positions_of(self.adapter, forward, compact, layer, hidden, kwargs)
         alibi = None if kwargs.get("alibi") is None else alibi_of(kwargs["alibi"].to(hidden.device), columns)
