@@ -20,16 +20,18 @@ class Family:
         layers: attribute that holds the decoder layers.
         rotary: attribute that makes (cos, sin) of positions; None for ALiBi, whose layers get biases per key instead.
         cache: keyword by which a layer gets the cache.
+        slides: whether layers heed `config.sliding_window`; a converted checkpoint may carry one that means nothing.
     """
 
     layers: str = "layers"
     rotary: str | None = "rotary_emb"
     cache: str = "past_key_values"
+    slides: bool = True
 
 
 ROPE = Family()
 FAMILIES = {
-    "llama": ROPE,
+    "llama": Family(slides=False),
     "mistral": ROPE,
     "qwen2": ROPE,
     "qwen3": ROPE,
@@ -39,7 +41,7 @@ FAMILIES = {
     "gpt_oss": ROPE,
     "mixtral": ROPE,
     "qwen3_moe": ROPE,
-    "bloom": Family(layers="h", rotary=None, cache="layer_past"),
+    "bloom": Family(layers="h", rotary=None, cache="layer_past", slides=False),
 }
 
 
@@ -52,28 +54,34 @@ class ModelAdapter:
         layers: its decoder layers.
         rotary: the module that turns (hidden, position_ids) into (cos, sin); None for ALiBi.
         hidden_size: width of the hidden states.
-        cache_name: keyword by which a layer gets the cache.
+        family: its entry.
     """
 
     decoder: nn.Module
     layers: Sequence[nn.Module]
     rotary: nn.Module | None
     hidden_size: int
-    cache_name: str
+    family: Family
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelAdapter:
         """Adapter of a `transformers` causal language model (or its decoder).
 
         Raises:
-            ValueError: if the model's family is not supported; the message names it.
+            ValueError: if the model's family is not supported, or it is wrapped; the message names it.
         """
         kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         if kind not in FAMILIES:
             raise ValueError(f"model family {kind!r} is not supported; supported: {', '.join(FAMILIES)}")
-        family, decoder = FAMILIES[kind], model.base_model
+        family, decoder = FAMILIES[kind], getattr(model, "base_model", model)
+        missing = [name for name in (family.layers, family.rotary) if name and not hasattr(decoder, name)]
+        if missing or not (decoder is model or hasattr(model, "generate")):
+            raise ValueError(
+                f"{type(model).__name__} is neither a causal language model of family {kind!r} nor its decoder; pass "
+                "the model itself (with PEFT: get_base_model())"
+            )
         rotary = getattr(decoder, family.rotary) if family.rotary else None
-        return cls(decoder, getattr(decoder, family.layers), rotary, model.config.hidden_size, family.cache)
+        return cls(decoder, getattr(decoder, family.layers), rotary, model.config.hidden_size, family)
 
     def layer_type(self, layer: int) -> str | None:
         """The layer's entry in `config.layer_types`, or None if all layers are of one kind."""
@@ -82,7 +90,7 @@ class ModelAdapter:
 
     def window(self, layer: int) -> int | None:
         """How many positions back a layer attends, itself included, or None if all."""
-        if self.layer_type(layer) not in (None, "sliding_attention"):
+        if not self.family.slides or self.layer_type(layer) not in (None, "sliding_attention"):
             return None
         return getattr(self.decoder.config, "sliding_window", None)
 
@@ -115,9 +123,11 @@ class ModelAdapter:
         held = [part for part in cache.layers[: len(self.layers)] if part.is_initialized]
         return [part.keys.nbytes + part.values.nbytes for part in held]
 
-    def expected_keys(self, cache: Cache, layer: int, given: int) -> int:
+    @staticmethod
+    def expected_keys(cache: Cache, layer: int, given: int) -> int:
         """Keys that a layer's cache holds of the `given` ones unless something else removed some."""
-        return min(given, self.window(layer) - 1) if cache.layers[layer].is_sliding else given
+        part = cache.layers[layer]
+        return min(given, part.sliding_window - 1) if part.is_sliding else given
 
     def positions(self, layer: int, hidden_states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(cos, sin), each (batch, tokens, head_dim), of a layer for new position ids (batch, tokens)."""

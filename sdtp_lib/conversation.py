@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,12 +16,13 @@ ATTRIBUTE = "sdtp_conversation"  # on the cache itself, so that it lives, is cop
 
 @dataclass
 class Conversation:
-    """What went into one cache.
+    """What went into one cache. Its rows must stay where they are, but for beams of one prompt.
 
     Attributes:
         batch: rows; positions: "original" or "compact", as its keys were turned.
         total: columns so far.
-        held: keys in each layer's cache after the last pass.
+        held: keys in each layer's cache after the last pass, and the first layer's `keys` themselves.
+        known: whether all of it went through the engine, so that its pads are known.
         real: (batch, total) bool, False on pads; None while there are none.
         kept: layer -> (batch, n) columns below `dense_from` that its cache was given; a layer not named got all.
         dense_from: from this column on every layer got everything.
@@ -33,6 +34,8 @@ class Conversation:
     positions: str
     total: int = 0
     held: list[int] = field(default_factory=list)
+    keys: Tensor | None = None
+    known: bool = True
     real: Tensor | None = None
     kept: dict[int, Tensor] = field(default_factory=dict)
     dense_from: int = 0
@@ -40,28 +43,29 @@ class Conversation:
     compressed: set[int] = field(default_factory=set)
 
     @classmethod
-    def of(cls, cache: Cache | None, batch: int, positions: str, adapter: ModelAdapter) -> tuple[Conversation, bool]:
-        """The conversation in a cache, and whether all of it went through the engine.
+    def of(cls, cache: Cache | None, batch: int, positions: str, adapter: ModelAdapter) -> Conversation:
+        """The conversation in a cache: a copy, so that a pass that fails leaves the cache's own as it was.
 
         Raises:
             ValueError: if the cache was cut, or changed since the engine saw it, in a way that cannot be known.
         """
         held = adapter.cache_lengths(cache)
         if not any(held):
-            return cls(batch, positions, held=[0] * len(adapter.layers)), True
+            return cls(batch, positions, held=[0] * len(adapter.layers))
         found = getattr(cache, ATTRIBUTE, None)
         if found is None:
             if len({n for layer, n in enumerate(held) if not cache.layers[layer].is_sliding}) > 1:
                 raise ValueError("this cache was pruned outside of TokenPruning; run its prompt inside")
             start = cache.get_seq_length()
-            return cls(batch, positions, start, held, dense_from=start), False
+            return cls(batch, positions, start, held, known=False, dense_from=start)
+        found = replace(found, kept=dict(found.kept), compressed=set(found.compressed))
         if found.held != held:
-            found.take_back(held, adapter)
+            found.take_back(cache, held, adapter)
         if found.batch != batch:
             raise ValueError(f"the cache was filled with a batch of {found.batch}, this input has {batch} rows")
         if found.kept and found.positions != positions:
             raise ValueError(f"the cache was filled with positions={found.positions!r}, not {positions!r}")
-        return found, True
+        return found
 
     @property
     def absent(self) -> bool:
@@ -74,22 +78,32 @@ class Conversation:
         return columns if self.real is None else columns.masked_fill(~self.real[:, start:stop].to(device), ABSENT)
 
     def given(self, layer: int, stop: int, device: torch.device) -> Tensor:
-        """Columns below `stop` that a layer's cache was given, (batch, n)."""
+        """Columns below `stop` that a layer's cache was given, (batch, n), ABSENT on pads."""
         if layer not in self.kept:
             return self.dense(0, stop, device)
         return torch.cat([self.kept[layer].to(device), self.dense(self.dense_from, stop, device)], dim=1)
 
-    def take_back(self, held: list[int], adapter: ModelAdapter) -> None:
+    def hide(self, real: Tensor) -> None:
+        """Treat cached tokens that a newer mask `real` (batch, at least total) hides as pads from now on."""
+        self.real, hidden = real, {}
+        for layer, columns in self.kept.items():
+            if id(columns) not in hidden:  # layers between two cuts share theirs
+                visible = real.to(columns.device).gather(1, columns.clamp(min=0))
+                hidden[id(columns)] = columns.masked_fill(~visible, ABSENT)
+            self.kept[layer] = hidden[id(columns)]
+
+    def take_back(self, cache: Cache, held: list[int], adapter: ModelAdapter) -> None:
         """Forget the last columns, after every layer's cache lost as many keys: a question or answer was taken back.
 
         Raises:
             ValueError: if that is not what happened to the cache, or the columns reach into a prompt that was cut.
         """
         lost = {before - now for before, now in zip(self.held, held, strict=True)}
-        count, full = lost.pop(), self.total
+        count, full, keys = lost.pop(), self.total, cache.layers[0].keys
         windows = [adapter.window(layer) for layer in range(len(held))]
         forgotten = any(window is not None and full >= window for window in windows)  # keys that came back into view
-        if lost or not 0 < count <= full - self.dense_from or forgotten:
+        last = not lost and 0 < count <= full - self.dense_from and not forgotten
+        if not last or not torch.equal(self.keys[:, :, : held[0]].to(keys.device), keys):
             layer = next(i for i, (before, now) in enumerate(zip(self.held, held, strict=True)) if before != now)
             raise ValueError(
                 f"the cache of layer {layer} held {self.held[layer]} keys after the last pruned pass and now holds "

@@ -19,71 +19,70 @@ class ForwardPass:
     """One forward pass through the decoder.
 
     Attributes:
-        start: column of its first token; tokens: how many came in; batch: rows.
+        conversation: in the cache before this pass; `start` is its length.
+        tokens: how many came in.
         mask: (batch, start + tokens), the caller's 2-D mask, or None.
         prunes: whether stages cut in this pass.
         stock: whether layers that get no mask need no other arguments either.
         index: (batch, present) places, among the tokens of this pass, of what is still present; None if all is.
         columns: the same as columns, ABSENT on filler; None if all is present.
-        present: tokens present per row, pads excluded; None until a stage needs it.
+        present: tokens present per row, pads excluded.
         prompt: `present` before the first cut.
         stages, finite: the cuts made, and for each whether all of its scores were finite.
         shared: positions and masks that layers between two cuts share.
     """
 
     conversation: Conversation
-    start: int
     tokens: int
-    batch: int
     mask: Tensor | None
     prunes: bool
     stock: bool = False
     index: Tensor | None = None
     columns: Tensor | None = None
-    present: list[int] | None = None
-    prompt: list[int] | None = None
+    present: list[int] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     finite: list[Tensor] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
 
-    def read_padding(self, known: bool = True) -> None:
-        """Count the real tokens of each row from the 2-D mask: the one transfer to the host of a padded prefill.
+    def __post_init__(self):
+        self.start: int = self.conversation.total
+        self.present = self.prompt = [self.tokens] * self.conversation.batch
+        if self.mask is not None:
+            self._read_padding(self.mask.bool())
+        elif self.conversation.real is not None:
+            raise ValueError("the cache holds pads: pass the attention mask of cached and new tokens")
 
-        Args:
-            known: whether the tokens before this pass went through the engine, so that their pads are known.
+    def _read_padding(self, real: Tensor) -> None:
+        """Count the real tokens of each row: the one transfer to the host of a pass that has a mask.
 
         Raises:
             ValueError: for padding that is not on the left, a row of pads alone, a mask of another width, or one that
-                hides other cached tokens than it did before.
+                shows what it hid before.
         """
-        conversation = self.conversation
-        self.present = self.prompt = [self.tokens] * self.batch
-        if self.mask is None:
-            if conversation.real is not None:
-                new = conversation.real.new_ones(self.batch, self.tokens)
-                conversation.real = torch.cat([conversation.real, new], dim=1)
-            return
-        real = self.mask.bool()
-        if real.shape != (self.batch, self.start + self.tokens):
-            wanted = f"({self.batch}, {self.start + self.tokens})"
+        conversation, start = self.conversation, self.start
+        wanted = (conversation.batch, start + self.tokens)
+        if real.shape != wanted:
             raise ValueError(
                 f"attention mask of shape {tuple(real.shape)}, expected {wanted}: cached tokens and new ones"
             )
-        new = real[:, self.start :]
-        before = real[:, : self.start]
-        known_before = torch.ones_like(before) if conversation.real is None else conversation.real.to(real.device)
+        before, new = real[:, :start], real[:, start:]
+        known = torch.ones_like(before) if conversation.real is None else conversation.real.to(real.device)
         ordered = (new.long().diff(dim=1) >= 0).all(dim=1)
-        same = (before == known_before).all(dim=1)
-        counts, ordered, same = torch.stack([new.sum(1), ordered.long(), same.long()]).tolist()
-        if known and not all(same):
-            raise ValueError("the attention mask hides other cached tokens than before; pass it explicitly")
-        if self.tokens > 1 or self.start == 0:
+        shows, hides = (before & ~known).any(dim=1), (~before & known).any(dim=1)
+        flags = torch.stack([new.sum(1), ordered.long(), shows.long(), hides.long()]).tolist()
+        counts, ordered, shows, hides = flags
+        if any(shows):
+            raise ValueError("the attention mask shows cached tokens that it hid before, which were never attended")
+        if self.tokens > 1 or start == 0:
             if not all(ordered):
                 raise ValueError("only left padding is supported; set tokenizer.padding_side = 'left'")
             if not all(counts):
                 raise ValueError(f"row {counts.index(0)} of the batch is an empty prompt (padding only)")
             self.present = self.prompt = counts
-        if conversation.real is not None or not all(same) or min(counts) < self.tokens:
+        if any(hides):
+            conversation.hide(real)
+        elif conversation.real is not None or min(counts) < self.tokens:
             conversation.real = real
 
     def present_columns(self, device: torch.device) -> Tensor:
@@ -92,24 +91,33 @@ class ForwardPass:
             return self.columns.to(device)
         return self.conversation.dense(self.start, self.start + self.tokens, device)
 
-    def remember(self, cache: Cache, adapter: ModelAdapter) -> Conversation:
-        """The conversation with the tokens of this pass in it, kept on its cache."""
+    def remember(self, cache: Cache, adapter: ModelAdapter) -> None:
+        """Put the conversation, with the tokens of this pass in it, on its cache.
+
+        Raises:
+            ValueError: see `Conversation.check_compression`.
+        """
         conversation, total, given = self.conversation, self.start + self.tokens, self.tokens
         cuts = {stage.layer: stage.kept for stage in self.stages}
         if any(stage.kept.shape[1] < stage.offered for stage in self.stages):
-            columns = None
-            for layer in range(min(cuts), len(adapter.layers)):
-                columns = cuts.get(layer, columns)
-                before = conversation.given(layer, self.start, columns.device)
-                conversation.kept[layer] = torch.cat([before, columns], dim=1) if self.start else columns
-            conversation.dense_from = total
-            conversation.ragged |= min(self.present) < max(self.present)
+            self._remember_cuts(cuts, len(adapter.layers))
         held = adapter.cache_lengths(cache)
         for layer, (before, now) in enumerate(zip(conversation.held, held, strict=True)):
             given = cuts[layer].shape[1] if layer in cuts else given
             if now < adapter.expected_keys(cache, layer, before + given):
                 conversation.compressed.add(layer)
-        conversation.held, conversation.total = held, total
+        conversation.held, conversation.keys, conversation.total = held, cache.layers[0].keys, total
         conversation.check_compression(adapter)
         setattr(cache, ATTRIBUTE, conversation)
-        return conversation
+
+    def _remember_cuts(self, cuts: dict[int, Tensor], layers: int) -> None:
+        conversation, columns, joined = self.conversation, None, {}
+        for layer in range(min(cuts), layers):
+            columns = cuts.get(layer, columns)
+            pair = id(conversation.kept.get(layer)), id(columns)
+            if pair not in joined:  # once for all layers between two cuts, which then share it
+                before = conversation.given(layer, self.start, columns.device)
+                joined[pair] = torch.cat([before, columns], dim=1) if self.start else columns
+            conversation.kept[layer] = joined[pair]
+        conversation.dense_from = self.start + self.tokens
+        conversation.ragged |= min(self.present) < max(self.present)

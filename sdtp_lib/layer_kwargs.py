@@ -25,22 +25,19 @@ def layer_kwargs(
         compact: whether kept tokens are renumbered.
         hidden: (batch, present, hidden), the layer's input after its cut.
         kwargs: what the loop hands the layer.
-
-    Raises:
-        ValueError: if FlashAttention would have to apply a window to original positions.
     """
     window, tokens, total = adapter.window(layer), hidden.shape[1], forward.start + forward.tokens
-    past, implementation = adapter.cached_keys(kwargs.get(adapter.cache_name), layer), adapter.implementation
+    past, implementation = adapter.cached_keys(kwargs.get(adapter.family.cache), layer), adapter.implementation
     changed: dict[str, Any] = {"attention_mask": None}
     if adapter.rotary is not None:
         changed["position_ids"], changed["position_embeddings"] = positions_of(
             adapter, forward, compact, layer, hidden, kwargs
         )
+        if implementation == "flash_attention_2":  # which would take positions with gaps for several packed prompts
+            changed["position_ids"] = None
     if kwargs.get("cache_position") is not None:  # sliced, not gathered: caches and presses read its length alone
         changed["cache_position"] = kwargs["cache_position"][:tokens]
     outside = window is not None and total > window
-    if outside and implementation == "flash_attention_2":
-        raise ValueError(f"FlashAttention cannot apply the window of layer {layer} to original positions; use sdpa")
     causal_by_itself = implementation == "flash_attention_2" or (implementation == "sdpa" and past == 0)
     absent = forward.conversation.absent or (forward.present and min(forward.present) < tokens)
     needs_mask = absent or outside or not (tokens == 1 or causal_by_itself)

@@ -42,7 +42,8 @@ class TokenPruning:
 
     Raises:
         ValueError: for an unknown option; on entering, for a model, scorer and schedule that do not fit each other; in
-            the block, for a call that pruning could not answer rightly, before the model runs.
+            the block, for a call that pruning could not answer rightly, before the model runs. What only the run can
+            tell, such as scores that are no numbers or a press that does not fit, is refused right after the prefill.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class TokenPruning:
 
 
 def _check_call(module: nn.Module, args: tuple, kwargs: dict) -> None:
-    check_call(kwargs)
+    check_call(kwargs, module.config)
 
 
 @contextmanager
 def _guarded_generate(model: nn.Module) -> Iterator[None]:
     """Let `model.generate` check its arguments first: by the time the model runs, they cannot be seen any more."""
-    original, own = model.generate, vars(model).get("generate")
+    original = model.generate
 
     @wraps(original)
     def generate(*args, **kwargs):
@@ -108,10 +109,15 @@ def _guarded_generate(model: nn.Module) -> Iterator[None]:
         check_generation({**given, **given.pop("kwargs", {})}, model.generation_config)
         return original(*args, **kwargs)
 
-    vars(model)["generate"] = generate
+    def generate_batch(*args, **kwargs):
+        raise ValueError("generate_batch (continuous batching) is not supported while pruning; use generate")
+
+    guards = {"generate": generate, "generate_batch": generate_batch}
+    own = {name: vars(model)[name] for name in guards if name in vars(model)}
+    vars(model).update(guards)
     try:
         yield
     finally:
-        del vars(model)["generate"]
-        if own is not None:
-            vars(model)["generate"] = own
+        for name in guards:
+            del vars(model)[name]
+        vars(model).update(own)

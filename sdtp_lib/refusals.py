@@ -34,6 +34,8 @@ def check_model(model: nn.Module, adapter: ModelAdapter, compact: bool) -> None:
     compiled = any(part._compiled_call_impl is not None or hasattr(part, "_orig_mod") for part in model.modules())
     if compiled or hasattr(model.forward, "_torchdynamo_orig_callable"):
         raise ValueError("torch.compile is not supported while pruning; pass the uncompiled model")
+    if getattr(model.config, "use_bidirectional_attention", False) or getattr(model.config, "is_causal", True) is False:
+        raise ValueError("this model's attention is not causal, which pruning relies on")
     if compact and adapter.rotary is None:
         raise ValueError("positions='compact' needs RoPE; ALiBi models keep their original positions")
     if compact and adapter.length_dependent_rope:
@@ -50,10 +52,10 @@ def check_generation(arguments: dict[str, Any], default: Any) -> None:
     Raises:
         ValueError: naming the setting.
     """
-    config = arguments.get("generation_config") or default
+    places = [vars(place) for place in (arguments.get("generation_config"), default) if place is not None]
 
     def setting(name: str) -> Any:
-        return arguments[name] if arguments.get(name) is not None else getattr(config, name, None)
+        return next((place[name] for place in (arguments, *places) if place.get(name) is not None), None)
 
     for name, what in DECODERS.items():
         if setting(name):
@@ -66,8 +68,11 @@ def check_generation(arguments: dict[str, Any], default: Any) -> None:
         raise ValueError("generate(use_cache=False) would prune the prompt anew for every token; leave the cache on")
 
 
-def check_call(arguments: dict[str, Any]) -> None:
+def check_call(arguments: dict[str, Any], config: Any) -> None:
     """Refuse a call of the language model whose arguments point at tokens that pruning may have removed.
+
+    Args:
+        config: the model's, whose settings hold where an argument does not say otherwise.
 
     Raises:
         ValueError: naming the argument.
@@ -76,5 +81,5 @@ def check_call(arguments: dict[str, Any]) -> None:
         raise ValueError("labels are not supported while pruning: logits exist only for the tokens that are kept")
     if isinstance(arguments.get("logits_to_keep"), Tensor):
         raise ValueError("logits_to_keep must be a number while pruning: the last tokens that are kept")
-    if arguments.get("output_router_logits"):
+    if arguments.get("output_router_logits", getattr(config, "output_router_logits", False)):
         raise ValueError("output_router_logits is not supported while pruning: layers route different tokens")

@@ -89,9 +89,12 @@ class TokenPruner(nn.Module):
         # On meta shapes alone are asked for; moved there, the weights would be gone.
         weight, bias, out_weight, out_bias = (part.to(device) for part in mlp.parameters())
         norm = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True, dtype=torch.float32)
-        # Scaling after the product is the same and touches a quarter of the numbers.
         scale = self.hidden_size**0.5 / norm.clamp(min=SMALLEST_NORM)
-        inner = nn.functional.linear(hidden_states.to(weight.dtype), weight) * scale + bias
+        if hidden_states.dtype == weight.dtype != torch.float16:
+            # Scaling after the product is the same and touches a quarter of the numbers.
+            inner = nn.functional.linear(hidden_states, weight) * scale + bias
+        else:  # a large state might not fit the weights' range before it is scaled
+            inner = nn.functional.linear((hidden_states * scale).to(weight.dtype), weight, bias)
         logits = nn.functional.linear(nn.functional.gelu(inner).to(weight.dtype), out_weight, out_bias)
         return logits.squeeze(-1)
 

@@ -29,7 +29,10 @@ class Session:
     def __init__(self, pruning: TokenPruning, adapter: ModelAdapter):
         self.pruning, self.adapter, self.trace = pruning, adapter, PruningTrace()
         self.running = threading.local()
-        self.windows = {adapter.window(layer) for layer in range(len(adapter.layers))}
+        windows = [adapter.window(layer) for layer in range(len(adapter.layers))]
+        cut = [window for window in windows[min(pruning.schedule.layers, default=len(windows)) :] if window is not None]
+        self.smallest_window = min((window for window in windows if window is not None), default=None)
+        self.flash_window = min(cut, default=None) if adapter.implementation == "flash_attention_2" else None
         self.parameters = inspect.signature(adapter.decoder.forward).parameters
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -40,22 +43,17 @@ class Session:
             raise ValueError("pass everything but input_ids by keyword while pruning")
         inputs = args[0] if args else kwargs.get("input_ids")
         inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
-        batch, tokens = inputs.shape[:2]
+        batch, tokens = (0, 0) if inputs is None else inputs.shape[:2]
         if batch == 0 or tokens == 0:
-            raise ValueError(f"empty prompt: input of shape {tuple(inputs.shape[:2])}")
+            raise ValueError("empty prompt: no input_ids or inputs_embeds, or none of the tokens")
         mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
-        if cache is not None and type(cache) is not DynamicCache:
-            raise ValueError(f"{type(cache).__name__} is not supported while pruning; use a DynamicCache")
-        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
-            raise ValueError(
-                "pruning needs the plain 2-D attention mask (batch, tokens); custom masks are not supported"
-            )
-        conversation, known = Conversation.of(cache, batch, self.pruning.positions, self.adapter)
+        self.check(module, mask, cache, kwargs.get("position_ids"))
+        conversation = Conversation.of(cache, batch, self.pruning.positions, self.adapter)
         start = conversation.total
+        if self.flash_window is not None and start + tokens > self.flash_window:
+            raise ValueError("FlashAttention cannot apply a window to original positions in a cut layer; use sdpa")
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
-        forward = ForwardPass(conversation, start, tokens, batch, mask, prunes)
-        if conversation.real is not None or (start and mask is not None):
-            forward.read_padding(known)
+        forward = ForwardPass(conversation, tokens, mask, prunes)
         forward.stock = self.needs_nothing(forward)
         self.running.forward = forward
         if not start or cache.get_seq_length() == start:
@@ -68,17 +66,35 @@ class Session:
         }
         return args, {**kwargs, **missing}
 
+    @staticmethod
+    def check(module: nn.Module, mask: Any, cache: Any, position_ids: Tensor | None) -> None:
+        """Refuse inputs that the engine cannot follow."""
+        if cache is not None and type(cache) is not DynamicCache:
+            raise ValueError(f"{type(cache).__name__} is not supported while pruning; use a DynamicCache")
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+            raise ValueError(
+                "pruning needs the plain 2-D attention mask (batch, tokens); custom masks are not supported"
+            )
+        if module.training and getattr(module, "gradient_checkpointing", False):
+            raise ValueError("gradient checkpointing runs layers twice, which is not supported while pruning")
+        packed = mask is None and cache is None and position_ids is not None  # as transformers recognises packed rows
+        if packed and bool((position_ids.diff(dim=-1) <= 0).any()):
+            raise ValueError("several prompts packed into one row are not supported while pruning; use a batch")
+
     def needs_nothing(self, forward: ForwardPass) -> bool:
         """Whether this pass is a token that sees all of every layer's cache at its stock position: a decode step."""
         adapter, conversation = self.adapter, forward.conversation
         plain = forward.start > 0 and forward.tokens == 1 and not conversation.absent
         counted = self.pruning.positions == "original" and adapter.rotary is not None
-        return plain and counted and all(window is None or conversation.total < window for window in self.windows)
+        near = self.smallest_window is None or conversation.total < self.smallest_window
+        return plain and counted and near
 
     def enter_layer(self, layer: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before a decoder layer runs: cut if it is a stage, then tell it what it holds."""
-        forward, conversation = self.running.forward, self.running.forward.conversation
-        hidden, *rest = args
+        forward = getattr(self.running, "forward", None)
+        if forward is None or not args:
+            return None  # a layer called by itself, not by the decoder
+        conversation, (hidden, *rest) = forward.conversation, args
         if forward.prunes and layer in self.pruning.schedule.layers:
             hidden = self.cut(forward, layer, module, hidden, kwargs)
         if forward.stock and kwargs.get("attention_mask") is None:
@@ -90,7 +106,7 @@ class Session:
 
     def tell(self, forward: ForwardPass, layer: int, hidden: Tensor, kwargs: dict) -> dict[str, Any]:
         """The keyword arguments of a layer that holds only some tokens; layers between two cuts share them."""
-        past = self.adapter.cached_keys(kwargs.get(self.adapter.cache_name), layer)
+        past = self.adapter.cached_keys(kwargs.get(self.adapter.family.cache), layer)
         given = id(forward.conversation.kept.get(layer)), layer in forward.conversation.compressed
         key = past, given, self.adapter.layer_type(layer), hidden.device
         if key not in forward.shared:
@@ -101,8 +117,6 @@ class Session:
     def cut(self, forward: ForwardPass, layer: int, module: nn.Module, hidden: Tensor, kwargs: dict) -> Tensor:
         """Score the tokens present and keep the best; returns their hidden states (batch, kept, hidden)."""
         schedule, sinks = self.pruning.schedule, forward.start == 0
-        if forward.present is None:
-            forward.read_padding()
         present = forward.present
         forced = [schedule.forced(n, sinks) for n in present]
         wanted = [schedule.keep(n, sinks) for n in present]
@@ -153,7 +167,9 @@ class Session:
             positions = positions_of(self.adapter, forward, compact, layer, hidden, kwargs)
         alibi = None if kwargs.get("alibi") is None else alibi_of(kwargs["alibi"].to(hidden.device), columns)
         context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi)
+        self.running.forward = None  # a scorer may run layers of the model itself
         scores = self.pruning.scorer.score(layer, hidden, context).detach().float()
+        self.running.forward = forward
         if scores.shape != columns.shape:
             raise ValueError(
                 f"scorer gave shape {tuple(scores.shape)} at layer {layer}, expected {tuple(columns.shape)}"
@@ -173,10 +189,13 @@ class Session:
             if not all(finite):
                 scored = [stage.layer for stage in forward.stages if stage.scores is not None]
                 raise ValueError(f"scores at layer {scored[finite.index(False)]} are NaN or infinite")
-        cache = getattr(output, "past_key_values", kwargs.get("past_key_values"))
+        parts = output if isinstance(output, tuple) else [getattr(output, "past_key_values", None)]
+        found = [part for part in (*parts, kwargs.get("past_key_values")) if isinstance(part, DynamicCache)]
+        cache = found[0] if found else None
         if cache is not None:
             forward.remember(cache, self.adapter)
-        if forward.prunes:
+        told = forward.prunes or (forward.tokens > 1 and not self.trace.prefills)  # never silently off
+        if told:
             kept = {stage.layer: stage.kept for stage in forward.stages}
             lengths, sizes = self.adapter.cache_lengths(cache), self.adapter.cache_bytes(cache)
             self.trace.prefills.append(Prefill(forward.tokens, kept, lengths, sizes, self.reason(forward)))
@@ -185,6 +204,8 @@ class Session:
 
     def reason(self, forward: ForwardPass) -> str | None:
         """Why this prefill cut nothing, or None if it cut something."""
+        if not forward.prunes:
+            return "the cache was not empty, and prune='first'"
         if any(kept < present for stage in forward.stages for present, _, kept, *_ in stage.counts):
             return None
         if not forward.stages:

@@ -189,6 +189,28 @@ def test_decoding_that_cannot_be_right_is_refused_before_the_model_runs(name, in
     assert isinstance(model.generate, MethodType) and "generate" not in vars(model)
 
 
+def test_a_setting_of_the_models_own_is_found_beside_the_callers():
+    model, (ids, mask) = tiny_model(), random_prompts([40])
+    model.generation_config.prompt_lookup_num_tokens = 3
+    with pruned(model), pytest.raises(ValueError, match="prompt lookup"):
+        model.generate(input_ids=ids, attention_mask=mask, generation_config=GenerationConfig(max_new_tokens=4))
+
+
+def test_continuous_batching_is_refused_in_the_callers_thread():
+    model = tiny_model()
+    with pruned(model), pytest.raises(ValueError, match="continuous batching"):
+        model.generate_batch([[1, 2, 3]])
+    assert "generate_batch" not in vars(model)
+
+
+def test_a_generate_of_the_users_own_comes_back():
+    model = tiny_model()
+    own = model.generate = lambda *args, **kwargs: "mine"
+    with pruned(model):
+        assert model.generate() == "mine"
+    assert vars(model)["generate"] is own
+
+
 def test_a_crop_behind_the_guards_back_is_noticed():
     model, (ids, mask) = tiny_model(), random_prompts([40])
     with pruned(model), pytest.raises(ValueError, match="cropped"):

@@ -18,6 +18,7 @@ from helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaForSequenceClassification
 
 from sdtp_lib import PruningSchedule, TokenPruner, TokenPruning
 
@@ -217,6 +218,81 @@ def test_bad_inputs_are_refused_by_name():
             model(**inputs)
     with pytest.raises(ValueError, match="expected"), TokenPruning(schedule, WrongShape())(model):
         model(ids[:1])
+
+
+class Wrapper(torch.nn.Module):
+    """As PEFT does it: the model's configuration on a module that is not the model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.config, self.base_model = model.config, model
+
+
+def test_models_that_are_no_causal_language_model_are_refused_by_name():
+    schedule, llama = schedule_of(), tiny_model()
+    pruning = TokenPruning(schedule, tiny_pruner(schedule.layers))
+    bidirectional = tiny_model("gemma3")
+    bidirectional.config.use_bidirectional_attention = True
+    for model, message in (
+        (Wrapper(llama), "Wrapper is neither .* get_base_model"),
+        (LlamaForSequenceClassification(llama.config), "LlamaForSequenceClassification is neither"),
+        (bidirectional, "not causal"),
+    ):
+        with pytest.raises(ValueError, match=message), pruning(model):
+            pass
+        assert all(hooks == 0 for hooks in hooks_of(model))
+
+
+def test_several_prompts_in_one_row_are_refused():
+    model, schedule, ids = tiny_model(), schedule_of(), random_prompts([40])[0]
+    packed = torch.arange(20).repeat(2)[None]
+    with TokenPruning(schedule, tiny_pruner(schedule.layers))(model), pytest.raises(ValueError, match="packed"):
+        model(ids, position_ids=packed, use_cache=False)
+
+
+def test_gradient_checkpointing_is_refused():
+    model, schedule, ids = tiny_model().train(), schedule_of(), random_prompts([40])[0]
+    model.gradient_checkpointing_enable()
+    with TokenPruning(schedule, tiny_pruner(schedule.layers))(model), pytest.raises(ValueError, match="checkpointing"):
+        model(ids)
+
+
+def test_a_window_that_a_family_does_not_heed_changes_nothing():
+    """Checkpoints converted to Llama keep the window of what they came from in their configuration."""
+    model = tiny_model()
+    model.config.sliding_window = 8
+    schedule, (ids, _) = schedule_of(), random_prompts([40])
+    with TokenPruning(schedule, tiny_pruner(schedule.layers))(model), torch.no_grad():
+        ours = model(ids, use_cache=False).logits
+    plain = tiny_model()
+    with TokenPruning(schedule, tiny_pruner(schedule.layers))(plain), torch.no_grad():
+        assert torch.equal(ours, plain(ids, use_cache=False).logits)
+
+
+class RunsItsLayer:
+    """A scorer that looks at what the layer makes of the tokens."""
+
+    def score(self, layer, hidden_states, context):
+        output = context.module(hidden_states, position_embeddings=context.position_embeddings)
+        return (output[0] if isinstance(output, tuple) else output).norm(dim=-1)
+
+
+def test_a_scorer_may_run_its_layer_and_others_may_too():
+    model, schedule, ids = tiny_model(), schedule_of(), random_prompts([40])[0]
+    with TokenPruning(schedule, RunsItsLayer())(model) as trace, torch.no_grad():
+        model(ids)
+        hidden = model.get_input_embeddings()(ids)
+        cos_sin = model.model.rotary_emb(hidden, torch.arange(40)[None])
+        alone = model.model.layers[3](hidden, position_embeddings=cos_sin)
+    assert trace.pruned and torch.equal(alone, model.model.layers[3](hidden, position_embeddings=cos_sin))
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "gemma3"])
+def test_padded_batches_pass_where_no_stage_is(family):
+    model, prompt = tiny_model(family, None), random_prompts([40, 23])
+    stock = generate(model, *prompt)[1]
+    with TokenPruning(PruningSchedule.preset("none", 6))(model):
+        assert torch.equal(generate(model, *prompt)[1], stock)
 
 
 class WrongShape:

@@ -95,3 +95,13 @@ def test_one_pruner_on_two_devices(tmp_path):
     assert all(a is b for a, b in zip(pruner.parameters(), parameters, strict=True))  # an optimizer holds on to them
     pruner.save_pretrained(tmp_path)
     assert torch.equal(TokenPruner.from_pretrained(tmp_path)(2, hidden), expected)
+
+
+def test_states_too_large_for_the_weights_dtype_are_scaled_first():
+    pruner = TokenPruner(16, (1,))
+    states = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0)) * 1e5
+    with torch.no_grad():
+        expected = pruner(1, states)
+        half = pruner.half()(1, states.bfloat16())
+    assert half.isfinite().all()
+    torch.testing.assert_close(half.float(), expected, atol=0.02, rtol=0.02)

@@ -190,15 +190,102 @@ def test_a_cache_pruned_by_something_else_is_refused():
         model(ids[:, :1], past_key_values=past)
 
 
-@pytest.mark.parametrize("tokens", [1, 7])
-def test_a_turn_that_hides_cached_tokens_is_refused(tokens):
-    model, ids, more = tiny_model(), random_prompts([40])[0], random_prompts([7], seed=5)[0][:, :tokens]
-    mask = torch.ones(1, 40 + tokens, dtype=torch.long)
-    mask[0, 39] = 0
+@pytest.mark.parametrize("prune", ["first", "every"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "bloom"])  # a window counts filler as places, in stock too
+def test_filler_that_a_later_mask_hides_is_gone(family, prune):
+    """In a batched chat a row whose answer ended early is filled up; the next turn's mask hides the filler."""
+    model = tiny_model(family, None)
+    ids, mask = random_prompts([40, 22])
+    answer, more = random_prompts([5, 5], seed=4)[0], random_prompts([30, 30], seed=5)[0]
+    ones, hidden = torch.ones_like(answer), torch.tensor([[1], [0]]).expand(2, 5)  # the second row had said all
+
+    def run(*passes):
+        """Logits of the last pass; each is (tokens, the mask's part for them while they are new, and afterwards)."""
+        cache, past = DynamicCache(config=model.config), torch.zeros(len(passes[0][0]), 0, dtype=torch.long)
+        with pruned(model, prune=prune), torch.no_grad():
+            for tokens, now, later in passes:
+                whole = torch.cat([past, now], dim=1)
+                position_ids = (whole.cumsum(1) - 1).clamp(min=0)[:, past.shape[1] :]
+                logits = model(tokens, attention_mask=whole, position_ids=position_ids, past_key_values=cache).logits
+                past = torch.cat([past, later], dim=1)
+        return logits
+
+    new = torch.ones_like(more)
+    # One token at a time, as generation does, so that no prompt of it is cut.
+    steps = [(answer[:, i : i + 1], ones[:, i : i + 1], hidden[:, i : i + 1]) for i in range(5)]
+    both = run((ids, mask, mask), *steps, (more, new, new))
+    for row, pads in ((0, 0), (1, 18)):
+        at = slice(row, row + 1)
+        said = [tuple(part[at] for part in step) for step in steps] if row == 0 else []
+        alone = run((ids[at, pads:], mask[at, pads:], mask[at, pads:]), *said, (more[at], new[at], new[at]))
+        assert close(both[row, -alone.shape[1] :], alone[0])
+
+
+def test_a_mask_that_shows_pads_again_is_refused():
+    model, (ids, mask) = tiny_model(), random_prompts([40, 22])
     with pruned(model), torch.no_grad():
-        past = model(ids, use_cache=True).past_key_values
-        with pytest.raises(ValueError, match="hides other cached tokens"):
-            model(more, attention_mask=mask, past_key_values=past, use_cache=True)
+        past = model(ids, attention_mask=mask, use_cache=True).past_key_values
+        with pytest.raises(ValueError, match="hid before"):
+            model(ids[:, :1], attention_mask=torch.ones(2, 41), past_key_values=past)
+        with pytest.raises(ValueError, match="holds pads: pass the attention mask"):
+            model(ids[:, :1], past_key_values=past)
+
+
+def test_a_pass_that_fails_leaves_the_cache_as_it_was():
+    model, (ids, mask) = tiny_model(), random_prompts([40, 22])
+    more, longer = random_prompts([5, 5], seed=5)[0], torch.cat([mask, torch.ones(2, 5, dtype=torch.long)], dim=1)
+    cache = DynamicCache()
+    with pruned(model) as trace, torch.no_grad():
+        for wrong in (mask.flip(1), mask * torch.tensor([[1], [0]]), mask[:, 1:]):
+            with pytest.raises(ValueError):
+                model(ids, attention_mask=wrong, past_key_values=cache)
+        model(ids, attention_mask=mask, past_key_values=cache)
+        with pytest.raises(IndexError):
+            model(more + 1000, attention_mask=longer, past_key_values=cache)
+        again = model(more, attention_mask=longer, past_key_values=cache).logits
+        fresh = model(ids, attention_mask=mask, use_cache=True).past_key_values
+        assert torch.equal(again, model(more, attention_mask=longer, past_key_values=fresh).logits)
+    assert len(trace.prefills) == 2
+
+
+def test_keys_thrown_out_at_the_front_are_not_taken_for_an_answer_taken_back():
+    model, ids = tiny_model(), random_prompts([40])[0]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        model(random_prompts([6], seed=5)[0], past_key_values=cache)
+        for part in cache.layers:
+            part.keys, part.values = part.keys[:, :, 2:], part.values[:, :, 2:]
+        with pytest.raises(ValueError, match="cropped into the pruned prompt, or used outside"):
+            model(ids[:, :1], past_key_values=cache)
+
+
+def test_layers_between_two_cuts_share_what_is_remembered_of_them():
+    model, ids, more = tiny_model(layers=8), random_prompts([40])[0], random_prompts([30], seed=5)[0]
+    with pruned(model, prune="every"), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        model(more, past_key_values=cache)
+    kept = cache.sdtp_conversation.kept
+    assert sorted(kept) == list(range(2, 8)) and len({id(columns) for columns in kept.values()}) == 3
+
+
+def test_a_filled_cache_is_not_cut_and_the_trace_says_why():
+    model, ids, more = tiny_model(), random_prompts([40])[0], random_prompts([30], seed=5)[0]
+    with torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        with pruned(model) as trace:
+            model(more, past_key_values=cache)
+    assert not trace.pruned and trace.reason == "the cache was not empty, and prune='first'"
+    assert trace.kv_lengths == [70] * 6
+
+
+def test_outputs_as_tuples_carry_the_cache_too():
+    model, ids, more = tiny_model("gemma3"), random_prompts([40])[0], random_prompts([7], seed=5)[0]
+    with pruned(model.model), torch.no_grad():
+        cache = model.model(ids, use_cache=True, return_dict=False)[1]
+        hidden = model.model(more, past_key_values=cache, return_dict=False)[0]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        assert close(model.lm_head(hidden), model(more, past_key_values=cache).logits)
 
 
 def test_padded_cache_filled_outside_keeps_its_pads_hidden():
