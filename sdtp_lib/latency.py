@@ -6,9 +6,11 @@ from itertools import groupby
 from statistics import median
 
 import pandas as pd
+import torch
 from transformers import PretrainedConfig
 
-from .flops import schedule_flops
+from .flops import kv_bytes, schedule_flops
+from .limits import end2end_limit, prefill_limit
 from .schedule import PruningSchedule
 from .timing import Run
 
@@ -18,7 +20,11 @@ NOTES = {
     "memory_gb": "most memory allocated on the GPU, in 1e9 bytes, model and pruner included on both sides; null on CPU",
     "kv_cache_bytes": "read from the cache after the prefill; kv_reduction is the share of keys saved over all layers",
     "flops": "analytic, causal attention, a multiply-add as 2, logits of one token; ratio is sdtp / baseline",
+    "limit": "speedup that the schedule allows: of the prefill full / pruned FLOPs, attention causal or dense; end to "
+    "end from the full model's measured seconds, its prefill by causal FLOPs, decode steps by the bytes of weights and "
+    "cache read once; share_of_limit is measured / limit, the prefill's causal",
 }
+DTYPES = {1: torch.int8, 2: torch.bfloat16, 4: torch.float32, 8: torch.float64}  # by bytes: all that the limits need
 
 
 def latency_record(config: PretrainedConfig, schedule: PruningSchedule, full: list[Run], pruned: list[Run]) -> dict:
@@ -42,10 +48,17 @@ def latency_record(config: PretrainedConfig, schedule: PruningSchedule, full: li
         }
     sdtp = _side(pruned)
     times = {part: (baseline[f"{part}_latency_seconds"], sdtp[f"{part}_latency_seconds"]) for part in PARTS}
+    speedup = {part: before / after if before is not None else None for part, (before, after) in times.items()}
+    limit = _limit(config, schedule, full[0], baseline)
     return {
         "baseline": baseline,
         "sdtp": sdtp,
-        "speedup": {part: before / after if before is not None else None for part, (before, after) in times.items()},
+        "speedup": speedup,
+        "limit": limit,
+        "share_of_limit": {
+            "prefill": speedup["prefill"] / limit["prefill_causal"],
+            "end2end": speedup["total"] / limit["end2end"] if limit["end2end"] else None,
+        },
         "kv_reduction": 1 - sum(sdtp["kv_lens_after_prefill"]) / sum(baseline["kv_lens_after_prefill"]),
         **{key: _flops(config, schedule, full[0].prompt_tokens, new) if new else None for key, new in counts.items()},
     }
@@ -54,6 +67,24 @@ def latency_record(config: PretrainedConfig, schedule: PruningSchedule, full: li
 def _flops(config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new_tokens: int) -> dict:
     full, pruned = (schedule_flops(config, each, tokens, new_tokens) for each in (PruningSchedule(()), schedule))
     return {"baseline": full, "sdtp": pruned, "ratio": pruned / full}
+
+
+def _limit(config: PretrainedConfig, schedule: PruningSchedule, run: Run, baseline: dict) -> dict[str, float | None]:
+    """Speedups that the schedule allows; end to end None without a decode, or for a cache of unknown number format.
+
+    Args:
+        run: one of the full model.
+        baseline: its medians.
+    """
+    tokens, seconds = run.prompt_tokens, [baseline[f"{part}_latency_seconds"] for part in ("prefill", "decode")]
+    dtype = DTYPES.get(run.kv_bytes / kv_bytes(config, run.kv_lengths, torch.int8))
+    return {
+        "prefill_causal": prefill_limit(config, schedule, tokens),
+        "prefill_dense": prefill_limit(config, schedule, tokens, causal=False),
+        "end2end": end2end_limit(config, schedule, tokens, run.new_tokens.shape[1], *seconds, dtype)
+        if dtype and run.decode is not None
+        else None,
+    }
 
 
 def _side(runs: list[Run]) -> dict:

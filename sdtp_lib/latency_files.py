@@ -58,7 +58,16 @@ def lookup(record: Mapping, *keys: str) -> Any:
     return record
 
 
+def completed(record: Mapping) -> Mapping:
+    """The record of one length; one from before there were limits gets the prefill's causal limit and share."""
+    ratio, gain = lookup(record, "flops", "ratio"), lookup(record, "speedup", "prefill")
+    if "limit" in record or not ratio:
+        return record
+    share = {"prefill": gain * ratio} if gain is not None else {}
+    return {**record, "limit": {"prefill_causal": 1 / ratio}, "share_of_limit": share}
+
+
 def series(document: Mapping, *keys: str) -> dict[int, Any]:
     """length -> what lies under `keys` of its record, ascending; lengths that failed or lack it are left out."""
-    values = {int(length): lookup(record, *keys) for length, record in document["results"].items()}
+    values = {int(length): lookup(completed(record), *keys) for length, record in document["results"].items()}
     return {length: values[length] for length in sorted(values) if values[length] is not None}

@@ -12,16 +12,20 @@ from matplotlib.ticker import PercentFormatter
 
 from . import paper_numbers as paper
 from .canvas import GREY, PALETTE, SEQUENTIAL, Figure, finish, line_styles, new_figure, save_figure, styled
-from .score_plots import kv_reduction, latency, longbench_bars, speedup
+from .latency_plots import hook_shares, kv_reduction, latency, limit_share, peak_memory, speedup
+from .score_plots import longbench_bars
 from .survival import last_layers, readable, survival_html, survival_text
 
 __all__ = [
+    "hook_shares",
     "kv_lengths",
     "kv_reduction",
     "last_layers",
     "latency",
+    "limit_share",
     "longbench_bars",
     "loss_curves",
+    "peak_memory",
     "rank_correlation",
     "reading_layer",
     "salient_share",

@@ -19,8 +19,13 @@ def side(seconds: float, kept: int, pruned: int, memory: float | None) -> dict:
     }
 
 
-def latency_document(config: str, lengths=LENGTHS, memory: tuple[float, float] | None = None, **metadata) -> dict:
-    """A sweep whose prefill takes a second per 1,024 tokens; pruned, SPEEDUPS times less and the longer the better."""
+def latency_document(
+    config: str, lengths=LENGTHS, memory: tuple[float, float] | None = None, limits: bool = True, **metadata
+) -> dict:
+    """A sweep whose prefill takes a second per 1,024 tokens; pruned, SPEEDUPS times less and the longer the better.
+
+    Without `limits` it is a file from before those were recorded.
+    """
     rows, full_memory, pruned_memory = {}, *(memory or (None, None))
     for length in lengths:
         seconds, kept = length / 1024, int(0.35 * length)
@@ -33,6 +38,12 @@ def latency_document(config: str, lengths=LENGTHS, memory: tuple[float, float] |
             row["kv_reduction"] = 0.325
             row["flops"] = {"baseline": 2e12, "sdtp": 1e12, "ratio": 0.5 - length / 1e6}
             row["flops_end2end"] = {"baseline": 3e12, "sdtp": 2e12, "ratio": 0.6 - length / 1e6}
+            if limits:
+                row["limit"] = {"prefill_causal": 1 / row["flops"]["ratio"], "prefill_dense": 2.5, "end2end": 1.25}
+                row["share_of_limit"] = {
+                    "prefill": speedup * row["flops"]["ratio"],
+                    "end2end": row["speedup"]["total"] / 1.25,
+                }
         rows[str(length)] = row
     details = {"mode": "end2end", "config": config, "new_tokens": 128, "repeats": 3, "torch": "2.13.0"}
     return {"metadata": {**METADATA, "model": "scaled-mistral", **details, **metadata}, "results": rows}

@@ -48,6 +48,9 @@ DRAWINGS = {
     "latency": lambda: plots.latency(documents(), "total"),
     "speedup": lambda: plots.speedup(documents(), "total"),
     "kv_reduction": lambda: plots.kv_reduction(documents()),
+    "limit_share": lambda: plots.limit_share(documents()),
+    "peak_memory": lambda: plots.peak_memory(documents()),
+    "hook_shares": lambda: plots.hook_shares({512: {"prefill": 1.0, "hooks": 0.02, "scoring": 0.01}}),
     "longbench_bars": lambda: plots.longbench_bars(table1(longbench_data(full=90.0, sdtp=80.0))),
     "score_distribution": lambda: plots.score_distribution(prune_log()),
 }
@@ -116,30 +119,6 @@ def test_named_tokens_keep_their_distance_and_the_strongest_is_named(strength):
     assert all(b - a >= gap for a, b in zip(shown, shown[1:], strict=False))
     assert all(strength[token] > 0 for token in shown)
     assert max(strength) == 0 or int(np.argmax(strength)) in shown
-
-
-def test_speedup_shows_measured_limit_and_the_papers_points():
-    figure = plots.speedup(documents(), "prefill")
-    shown = lines(figure)
-    assert shown["keep09"][1].tolist() == [1.25 + 512 / 8192, 1.25 + 1024 / 8192]
-    assert shown["paper: Mistral-7B, r = 0.9, GPU"][1].max() == 2.15
-    limits = [
-        line.get_ydata()
-        for line in figure.axes[0].get_lines()
-        if line.get_linestyle() == "--" and len(line.get_xdata())
-    ]
-    assert limits[0].tolist() == pytest.approx([1 / (0.5 - 512e-6), 1 / (0.5 - 1024e-6)])
-    assert not any("paper" in label for label in lines(plots.speedup(documents(), "total", with_paper=False)))
-
-
-def test_latency_leaves_failed_lengths_out_and_draws_the_spread():
-    some = documents()
-    some["keep07"]["results"]["1024"] = {"error": "OutOfMemoryError"}
-    bars = {bar.get_label(): bar for bar in plots.latency(some, "prefill").axes[0].containers}
-    assert list(bars) == ["full", *SPEEDUPS]
-    assert bars["keep07"].lines[0].get_xdata().tolist() == [512]
-    low, high = bars["full"].lines[2][0].get_segments()[0][:, 1]
-    assert (low, high) == pytest.approx((0.45, 0.6))
 
 
 def test_bars_of_longbench_carry_scores_and_intervals():

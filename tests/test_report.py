@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_files import LENGTHS, SPEEDUPS, latency_document, longbench_data, summary, write_data, write_sweep
 
-from sdtp_lib import paper_numbers, report, results
+from sdtp_lib import latency_report, paper_numbers, report, results
 from sdtp_lib.evaluation.summary import table1
 
 
@@ -36,6 +36,8 @@ def test_latency_table_has_a_row_per_length_and_method_and_speedups_of_each_file
     assert first["KV reduction %"] == pytest.approx(32.5) and first["Peak GB"] == 8.0
     assert first["Prefill TFLOPs"] == 1.0 and first["End2End TFLOPs"] == 2.0
     assert first["FLOP ratio"] == pytest.approx(0.6 - 512e-6), "end to end counts its own FLOPs"
+    assert first["Prefill / limit"] == pytest.approx(first["Prefill x"] * (0.5 - 512e-6))
+    assert first["End2End / limit"] == pytest.approx(first["End2End x"] / 1.25)
     baseline = row(table, 512, "baseline")
     assert baseline["Prefill (s)"] == 0.5, "baseline rows come from the baseline's file"
     assert (
@@ -48,14 +50,71 @@ def test_latency_page_is_markdown_with_dashes_and_what_it_was_measured_on(tmp_pa
     lines = (tmp_path / "deep" / "t.md").read_text().splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[1:4]] == ["Length", "Method", "Prefill (s)"]
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
-        "512", "baseline", "0.500", "3.000", "3.500", "-", "-", "-", "-", "2.000", "3.000", "-"
+        "512", "baseline", "0.500", "3.000", "3.500", "-", "-", "-", "-", "2.000", "3.000", "-", "-", "-"
     ]  # fmt: skip
     assert any("scaled-mistral, bfloat16, a processor" in line and "128 new tokens" in line for line in lines)
 
 
+def test_notes_give_limits_break_even_and_growth(tmp_path):
+    files = write_sweep(tmp_path)
+    late = {"prefill": 0.9, "total": 0.95, "decode": 1.0}
+    edit(files["sdtp08"], lambda document: document["results"]["512"]["speedup"].update(late))
+    apart = {"spread": {"prefill": [9.0, 9.1], "total": [9.0, 9.1]}}
+    edit(files["sdtp08"], lambda document: document["results"]["512"]["sdtp"].update(apart))
+    report.latency_table(**files, lengths=[1024], output=tmp_path / "t.md")
+    text = (tmp_path / "t.md").read_text()
+    assert "- Limits of keep09, causal prefill and end to end: 1024: 2.00x (dense 2.50x), end to end 1.25x." in text
+    assert "- keep08 pays from: prefill about 560 tokens (interpolated between 512, 0.90x, and 1024, 2.12x); " in text
+    assert "baseline prefill 1.00, end to end 0.19; keep09 prefill" in text
+    assert "- / limit:" in text and "Amdahl" in text
+    report.latency_table(**files, mode="prefill", output=tmp_path / "t.md")
+    text = (tmp_path / "t.md").read_text()
+    assert "end to end" not in text.lower() and "- Limits of keep07, causal prefill: 512: 2.00x (dense" in text
+
+
+@pytest.mark.parametrize("mode", ["prefill", "end2end"])
+def test_files_from_before_there_were_limits_are_read(tmp_path, mode):
+    new, old = (
+        report.latency_table(**write_sweep(tmp_path / str(limits), limits=limits), mode=mode, output=tmp_path / "t.md")
+        for limits in (True, False)
+    )
+    assert "- Limits of keep09, causal prefill" in (tmp_path / "t.md").read_text()
+    end2end = ["End2End / limit"] if mode == "end2end" else []
+    assert old["Prefill / limit"].tolist() == pytest.approx(new["Prefill / limit"].tolist(), nan_ok=True)
+    assert old.drop(columns=["Prefill / limit", *end2end]).equals(new.drop(columns=["Prefill / limit", *end2end]))
+    assert old[end2end].isna().all().all()
+    assert report.table2_beside_paper(latency_document("keep09", limits=False))
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+
+
+def test_table2_stands_beside_the_lengths_that_both_have():
+    header, _, first, second, third, _ = cells(
+        report.table2_beside_paper(latency_document("keep09", lengths=(1024, 4096, 8192)))
+    )
+    assert header[:5] == ["Tokens, paper", "Tokens, ours", "Part", "Speedup, paper", "Speedup, ours"]
+    assert first == ["4096", "4096", "prefill", "1.52", "1.75", "2.02", "0.66", "0.66", "0.64", "0.50"]
+    assert second[:4] == ["4096", "4096", "end to end", "1.08"] and second[5] == "1.25"
+    assert third[:3] == ["8192", "8192", "prefill"]
+
+
+def test_table2_stands_beside_the_nearest_length_and_copes_with_what_is_missing():
+    document = latency_document("keep09")
+    for record in document["results"].values():
+        record["speedup"]["total"] = None
+    rows = cells(report.table2_beside_paper(document))[2:]
+    assert [row[:3] for row in rows] == [["4096", "1024", "prefill"]]
+    assert [row[:2] for row in cells(report.table2_beside_paper(latency_document("keep09", (262144, 512))))[2:]] == [
+        ["131072", "262144"], ["131072", "262144"]
+    ]  # fmt: skip
+    report.table2_beside_paper({"metadata": {}, "results": {"4096": {"error": "full"}}})
+
+
 def test_prefill_mode_leaves_the_decode_out_and_takes_prefill_files(tmp_path):
     table = report.latency_table(**write_sweep(tmp_path, mode="prefill", new_tokens=1), mode="prefill", lengths=[1024])
-    assert not set(report.DECODE_COLUMNS) & set(table) and set(table["Length"]) == {1024}
+    assert not set(latency_report.DECODE_COLUMNS) & set(table) and set(table["Length"]) == {1024}
     assert row(table, 1024, "keep08")["FLOP ratio"] == pytest.approx(0.5 - 1024e-6)
 
 
