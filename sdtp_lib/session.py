@@ -92,8 +92,10 @@ class Session:
     def enter_layer(self, layer: int, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before a decoder layer runs: cut if it is a stage, then tell it what it holds."""
         forward = getattr(self.running, "forward", None)
-        if forward is None or not args:
+        if forward is None:
             return None  # a layer called by itself, not by the decoder
+        if not args:
+            raise ValueError("this version of transformers hands hidden states to layers by keyword; cannot prune")
         conversation, (hidden, *rest) = forward.conversation, args
         if forward.prunes and layer in self.pruning.schedule.layers:
             hidden = self.cut(forward, layer, module, hidden, kwargs)

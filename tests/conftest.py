@@ -13,6 +13,7 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "agg",
 }
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tiny models threads mostly wait for each other: half the time
 
 
 @pytest.fixture(scope="session", autouse=True)
