@@ -4,68 +4,32 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from . import models, paths, results
 from .latency import NOTES, latency_record, latency_table
+from .plan import Plan, alternate
 from .pruning import TokenPruning
-from .schedule import PRESET_NAMES, PruningSchedule
+from .schedule import PruningSchedule
 from .scorers import Scorer
-from .timing import Run, timed_run
+from .sweep_memory import read_memory
 
-MODES = ("prefill", "end2end")
 BASELINE = "none"
-RESUME_KEYS = ("mode", "config", "seed", "repeats", "new_tokens", "threads")  # besides those of every result file
-WARMUP_TOKENS = 4  # enough decode steps to touch every kernel of a step
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sweep measures, checked before a model is loaded.
-
-    Args:
-        mode: `prefill`, or `end2end` which decodes as well.
-        configs: presets of `PruningSchedule`.
-        lengths: prompt lengths in tokens; the prompts are seeded random ids, batch 1.
-        repeats: timed runs of each side, after one short warm-up.
-        new_tokens: generated on both sides, no more and no less; `prefill` stops at the first.
-        seed: of prompts and random weights.
-        resume: go on with the lengths that agreeing files lack, instead of starting afresh.
-        profile_name: folder of results, recorded with them.
-
-    Raises:
-        ValueError: for a value out of range or an unknown name; the message names it.
-    """
-
-    mode: str
-    configs: Sequence[str]
-    lengths: Sequence[int]
-    repeats: int = 3
-    new_tokens: int = 128
-    seed: int = 0
-    resume: bool = False
-    profile_name: str = "demo"
-
-    def __post_init__(self):
-        if self.mode not in MODES:
-            raise ValueError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
-        for config in self.configs:
-            if config not in PRESET_NAMES:
-                raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
-        if not self.lengths or min(self.lengths) < 1:
-            raise ValueError(f"lengths must be 1 token or more, got {list(self.lengths)}")
-        if self.repeats < 1:
-            raise ValueError(f"repeats must be 1 or more, got {self.repeats}")
-        if self.new_tokens < 2:
-            raise ValueError(f"new_tokens must be 2 or more, or there is no decode to time, got {self.new_tokens}")
+RESUME_KEYS = (
+    "mode",
+    "config",
+    "seed",
+    "repeats",
+    "new_tokens",
+    "threads",
+    "chunk",
+    "decode",
+)  # besides those of every result file
 
 
 def profile(
@@ -78,6 +42,7 @@ def profile(
     output: str | os.PathLike | None = None,
     device: str | None = None,
     revision: str | None = None,
+    memory: bool = False,
     **options,
 ) -> dict:
     """Time one schedule, or with `config="none"` the full model alone, and write one result file.
@@ -86,6 +51,7 @@ def profile(
         mode, config, lengths, options: see `Plan`.
         model, dtype, device, revision: see `models.load_model`.
         pruner: folder of a trained pruner; a shape needs none.
+        memory: on a CPU, read peak memory too, in fresh processes (`resident_peaks`); a GPU's sweep reads it anyway.
         output: result file; by default `latency_results_<config>.json` (`none`: `..._baseline.json`) of the profile.
 
     Returns:
@@ -101,7 +67,8 @@ def profile(
     loaded, _ = models.load_model(model, dtype, device, revision, plan.seed)
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
-    return _run(loaded, scorer, plan, {config: Path(output or default_file(config, plan.profile_name))})[config]
+    same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision) if memory else None
+    return _run(loaded, scorer, plan, {config: Path(output or default_file(config, plan.profile_name))}, same)[config]
 
 
 def sweep(
@@ -111,6 +78,7 @@ def sweep(
     lengths: Sequence[int] = (512, 1024, 2048),
     mode: str = "end2end",
     folder: str | os.PathLike | None = None,
+    memory: Mapping | None = None,
     **options,
 ) -> dict[str, dict]:
     """Time several schedules against one shared baseline, all of them taking turns within each repeat.
@@ -121,6 +89,8 @@ def sweep(
         model, pruner: loaded ones, see `models.load_model` and `models.load_pruner`.
         configs, lengths, mode, options: see `Plan`.
         folder: by default the results of the profile.
+        memory: on a CPU, read peak memory too: the `model`, `dtype`, `pruner` and `revision` by which a fresh process
+            can load the same ones (`resident_peaks`).
 
     Returns:
         config -> document as written; the baseline's is under `none`.
@@ -132,7 +102,7 @@ def sweep(
     files = {config: default_file(config, plan.profile_name) for config in (BASELINE, *configs)}
     if folder is not None:
         files = {config: Path(folder) / path.name for config, path in files.items()}
-    return _run(model, pruner, plan, files)
+    return _run(model, pruner, plan, files, memory)
 
 
 def default_file(config: str, profile_name: str) -> Path:
@@ -140,8 +110,10 @@ def default_file(config: str, profile_name: str) -> Path:
     return Path(paths.results(profile_name)) / f"latency_results_{'baseline' if config == BASELINE else config}.json"
 
 
-def _run(model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path]) -> dict[str, dict]:
-    """Time every length that is not done yet; all files are rewritten after each."""
+def _run(
+    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path], memory: Mapping | None
+) -> dict[str, dict]:
+    """Time every length that is not done yet; all files are rewritten after each. Then memory, where asked for."""
     schedules = {
         config: PruningSchedule.preset(config, model.config.num_hidden_layers) for config in (BASELINE, *files)
     }
@@ -170,6 +142,8 @@ def _run(model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[
                 documents[name]["results"] = dict(sorted(merged.items(), key=lambda item: int(item[0])))
                 results.write_json(path, documents[name])
             tqdm.write(latency_table(length, records))
+    if memory and model.device.type == "cpu":
+        read_memory(documents, files, {**memory, "seed": plan.seed, "chunk": plan.chunk})
     return documents
 
 
@@ -183,6 +157,8 @@ def _metadata(model: PreTrainedModel, plan: Plan, config: str, schedule: Pruning
         seed=plan.seed,
         repeats=plan.repeats,
         new_tokens=plan.new_tokens,
+        chunk=plan.chunk,
+        decode=plan.decode,
         notes=NOTES,
     )
 
@@ -197,30 +173,6 @@ def _document(path: Path, metadata: dict, resume: bool) -> dict:
         raise ValueError(f"cannot resume: {path} holds no latency results")
     results.check_resumable(document["metadata"], metadata, (*results.RESUME_KEYS, *RESUME_KEYS))
     return document
-
-
-def alternate(
-    model: PreTrainedModel, sides: Mapping[str, Callable | None], length: int, plan: Plan, bar: tqdm
-) -> dict[str, list[Run]]:
-    """Timed runs of each side; sides take turns, in reverse every other time, so that none is always first.
-
-    Args:
-        sides: name -> what makes a context of the model, such as a `TokenPruning`; None for the model as it is.
-        length: of one random prompt.
-        bar: moves once per run.
-    """
-    generator = torch.Generator().manual_seed(plan.seed)
-    ids: Tensor = torch.randint(model.config.vocab_size, (1, length), generator=generator).to(model.device)
-    new_tokens = 1 if plan.mode == "prefill" else plan.new_tokens
-    runs: dict[str, list[Run]] = {name: [] for name in sides}
-    for turn in range(plan.repeats + 1):
-        for name in list(sides) if turn % 2 else reversed(sides):
-            with sides[name](model) if sides[name] else nullcontext():
-                run = timed_run(model, ids, new_tokens if turn else min(new_tokens, WARMUP_TOKENS))
-            if turn:
-                runs[name].append(run)
-            bar.update()
-    return runs
 
 
 def _free(device: torch.device) -> None:

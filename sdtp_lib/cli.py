@@ -11,6 +11,7 @@ from .schedule import PRESET_NAMES
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 MODES = ("prefill", "end2end")
+DECODES = ("sdpa", "grouped")
 DTYPES = ("bfloat16", "float16", "float32")
 BAD_INPUT, FAILED = 2, 1
 
@@ -102,6 +103,11 @@ def _profile_options(parser: argparse.ArgumentParser) -> None:
         "--output", default=None, metavar="FILE.json", help="by default a file among the demo's results"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the lengths that the file lacks")
+    parser.add_argument(
+        "--chunk", type=int, default=None, metavar="N", help="MLPs take so many tokens at once, both sides"
+    )
+    parser.add_argument("--decode", choices=DECODES, default="sdpa", help="attention of the decode steps, both sides")
+    parser.add_argument("--memory", action="store_true", help="on a CPU, read peak memory too, in fresh processes")
     _model_options(parser, "scaled-mistral", "bfloat16",
                    "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
 

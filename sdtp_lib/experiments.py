@@ -20,7 +20,6 @@ from .evaluation.longbench import compare, measure, resolve_schedule, source_of
 from .evaluation.metrics import expand_tasks
 from .evaluation.prompts import build_prompt
 from .marks import Marks
-from .memory import resident_peaks
 from .paper_numbers import ABLATIONS, CATEGORIES
 from .pruning import TokenPruning
 from .report import Markdown, latency_table, paper_ours
@@ -239,19 +238,6 @@ def speedup_against_paper(document: dict, mode: str) -> Markdown:
         rows.append(("end-to-end speedup", theirs["end2end x"], ours["speedup"]["total"]))
         rows.append(("KV cache saved, all layers", None, ours["kv_reduction"]))
     return paper_ours(rows)
-
-
-def memory_peaks(network: PreTrainedModel, documents: dict[str, dict], **options) -> dict[str, dict]:
-    """What `plots.peak_memory` draws: the sweep's own documents on a GPU, else fresh processes (`resident_peaks`).
-
-    Args:
-        network: the model that was timed.
-        documents: config -> latency document of a sweep.
-        options: of `memory.resident_peaks`.
-    """
-    if network.device.type == "cuda":
-        return documents
-    return {name: resident_peaks(config=name, **options) for name in ("none", next(iter(documents)))}
 
 
 def write(data: dict, path: str | os.PathLike, model: PreTrainedModel, profile: str, **details) -> None:

@@ -17,7 +17,8 @@ from .timing import Run
 PARTS = ("prefill", "decode", "total")
 NOTES = {
     "latency": "medians over the repeats, in seconds; spread is [fastest, slowest]; baseline and pruned runs alternate",
-    "memory_gb": "most memory allocated on the GPU, in 1e9 bytes, model and pruner included on both sides; null on CPU",
+    "memory_gb": "peak in 1e9 bytes, model and pruner included on both sides: on a GPU what was allocated in the run, "
+    "on a CPU what a fresh process held during the prefill (memory.resident_peaks), null where that was not asked for",
     "kv_cache_bytes": "read from the cache after the prefill; kv_reduction is the share of keys saved over all layers",
     "flops": "analytic, causal attention, a multiply-add as 2, logits of one token; ratio is sdtp / baseline",
     "limit": "speedup that the schedule allows: of the prefill full / pruned FLOPs, attention causal or dense; end to "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .adapters import ModelAdapter
 from .forward import ForwardPass
-from .masks import ABSENT, attention_mask, take_tokens
+from .masks import ABSENT, SDPA, attention_mask, take_tokens
 
 
 def layer_kwargs(
@@ -38,7 +38,7 @@ def layer_kwargs(
     if kwargs.get("cache_position") is not None:  # sliced, not gathered: caches and presses read its length alone
         changed["cache_position"] = kwargs["cache_position"][:tokens]
     outside = window is not None and total > window
-    causal_by_itself = implementation == "flash_attention_2" or (implementation == "sdpa" and past == 0)
+    causal_by_itself = implementation == "flash_attention_2" or (implementation in SDPA and past == 0)
     absent = forward.conversation.absent or (forward.present and min(forward.present) < tokens)
     needs_mask = absent or outside or not (tokens == 1 or causal_by_itself)
     if needs_mask or adapter.rotary is None:

@@ -52,9 +52,16 @@ RESULT_FILES = {
     "prune_log": ResultFile("03", "prune_log.jsonl, by TokenPruning(log=...)"),
     f"{PREFILL_FOLDER}/latency_results_{{baseline,keep09,keep08,keep07}}": ResultFile("04", "benchmark.sweep, prefill"),
     f"{PREFILL_FOLDER}/hook_costs": ResultFile("04", "{<side>: what overhead.hook_overhead gives}"),
+    f"{PREFILL_FOLDER}/attention_work": ResultFile("04", "{<length>: what attention_work.attention_work gives}"),
+    f"{PREFILL_FOLDER}_float32/latency_results_{{baseline,keep09,keep07}}": ResultFile(
+        "04", "benchmark.sweep, prefill"
+    ),
     "table2_prefill": ResultFile("04", "Markdown alone, by report.latency_table"),
     "latency_results_{baseline,keep09,keep08,keep07}": ResultFile("05", "benchmark.sweep, end2end"),
     "table2_end2end": ResultFile("05", "Markdown alone, by report.latency_table"),
+    "decode_steps": ResultFile("05", "[what decode_steps.decode_steps gives]"),
+    "chunk_costs": ResultFile("05", "[what chunk_costs.chunk_costs gives]"),
+    "peers": ResultFile("05", "what peers.compare_peers gives"),
     "table1_longbench": ResultFile(
         "06", "{method: what evaluation.summary.summarise gives}, by evaluation.longbench.compare"
     ),

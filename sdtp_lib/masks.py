@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 ABSENT = -1
+GROUPED = "sdpa_grouped_decode"  # see decode_attention
+SDPA = ("sdpa", GROUPED)
 IMPLEMENTATIONS = ("sdpa", "eager", "flex_attention", "flash_attention_2")
 
 
@@ -50,7 +52,7 @@ def attention_mask(
             batch, None, new, total, device=keys.device,
         )  # fmt: skip
     visible = visible_keys(queries[:, None, :, None], keys[:, None, None, :], window)
-    if implementation == "sdpa":
+    if implementation in SDPA:
         return visible
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
 

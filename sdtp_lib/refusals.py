@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .adapters import ModelAdapter
-from .masks import IMPLEMENTATIONS
+from .masks import GROUPED, IMPLEMENTATIONS
 
 # Argument of `generate` (or entry of its GenerationConfig) -> what it switches on.
 DECODERS = {
@@ -27,7 +27,7 @@ def check_model(model: nn.Module, adapter: ModelAdapter, compact: bool) -> None:
     Raises:
         ValueError: for another attention function, a compiled module, or compact positions where they make no sense.
     """
-    if adapter.implementation not in IMPLEMENTATIONS:
+    if adapter.implementation not in (*IMPLEMENTATIONS, GROUPED):
         raise ValueError(
             f"attention {adapter.implementation!r} is not supported; use one of {', '.join(IMPLEMENTATIONS)}"
         )

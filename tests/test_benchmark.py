@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import HIDDEN, tiny_model, tiny_pruner
 
-from sdtp_lib import benchmark, flops, models
+from sdtp_lib import benchmark, cli, flops, models, plan, sweep_memory
 from sdtp_lib.latency import latency_table
 from sdtp_lib.pruning import TokenPruning
 from sdtp_lib.schedule import PruningSchedule
@@ -137,9 +137,9 @@ def test_sides_take_turns_after_a_warm_up(model, pruner, tmp_path, monkeypatch):
         calls.append(("full" if len(set(run.kv_lengths)) == 1 else "pruned", new_tokens))
         return run
 
-    monkeypatch.setattr(benchmark, "timed_run", recorded)
+    monkeypatch.setattr(plan, "timed_run", recorded)
     benchmark.sweep(model, pruner, ["keep07"], [64], folder=tmp_path, **QUICK)
-    assert {new for _, new in calls[:2]} == {benchmark.WARMUP_TOKENS} and {new for _, new in calls[2:]} == {6}
+    assert {new for _, new in calls[:2]} == {plan.WARMUP_TOKENS} and {new for _, new in calls[2:]} == {6}
     assert [side for side, _ in calls] == ["pruned", "full", "full", "pruned", "pruned", "full"]
 
 
@@ -203,7 +203,7 @@ def test_a_failed_length_is_recorded_and_tried_again_on_resume(model, pruner, tm
             raise error
         return timed_run(model, ids, new_tokens)
 
-    monkeypatch.setattr(benchmark, "timed_run", failing)
+    monkeypatch.setattr(plan, "timed_run", failing)
     benchmark.sweep(model, pruner, ["keep09"], [40, 50, 64], folder=tmp_path, **QUICK)
     rows = read(tmp_path / "latency_results_keep09.json")["results"]
     expected = {"x": "RuntimeError: x", "": "MemoryError"}.get(str(error), "OutOfMemoryError: CUDA out of memory.")
@@ -211,7 +211,7 @@ def test_a_failed_length_is_recorded_and_tried_again_on_resume(model, pruner, tm
     assert "sdtp" in rows["40"] and "sdtp" in rows["64"]
     assert f"50 tokens: failed, {expected}" in capsys.readouterr().out
     assert not model.model._forward_pre_hooks
-    monkeypatch.setattr(benchmark, "timed_run", timed_run)
+    monkeypatch.setattr(plan, "timed_run", timed_run)
     again = benchmark.sweep(model, pruner, ["keep09"], [40, 50, 64], folder=tmp_path, resume=True, **QUICK)
     assert "sdtp" in again["keep09"]["results"]["50"] and again["keep09"]["results"]["40"] == rows["40"]
 
@@ -222,7 +222,7 @@ def test_an_interrupted_sweep_leaves_whole_files(model, pruner, tmp_path, monkey
             raise KeyboardInterrupt
         return timed_run(model, ids, new_tokens)
 
-    monkeypatch.setattr(benchmark, "timed_run", interrupted)
+    monkeypatch.setattr(plan, "timed_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         benchmark.sweep(model, pruner, ["keep09"], [40, 64], folder=tmp_path, **QUICK)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json"}  # no half-written file beside them
@@ -282,3 +282,47 @@ def test_benchmark_imports_nothing_heavy():
     code = f"import sys, sdtp_lib.benchmark; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_chunks_and_decode_attention_are_alike_on_both_sides(model, pruner, tmp_path, monkeypatch):
+    seen, real = set(), plan.timed_run
+
+    def watched(model, ids, new_tokens):
+        seen.add((len(model.base_model.layers[0].mlp.__dict__.keys() & {"forward"}), model.config._attn_implementation))
+        return real(model, ids, new_tokens)
+
+    monkeypatch.setattr(plan, "timed_run", watched)
+    options = dict(QUICK, chunk=16, decode="grouped")
+    documents = benchmark.sweep(model, pruner, ("keep09",), (40,), folder=tmp_path, **options)
+    assert seen == {(1, "sdpa_grouped_decode")}
+    assert (documents["keep09"]["metadata"]["chunk"], documents["keep09"]["metadata"]["decode"]) == (16, "grouped")
+    with pytest.raises(ValueError, match="cannot resume: chunk was 16 and is now None"):
+        benchmark.sweep(model, pruner, ("keep09",), (40, 64), folder=tmp_path, resume=True, **QUICK)
+    with pytest.raises(ValueError, match="unknown decode 'compiled'; known: sdpa, grouped"):
+        plan.Plan("end2end", ["keep09"], [40], decode="compiled")
+    with pytest.raises(ValueError, match="tokens must be a whole number"):
+        plan.Plan("end2end", ["keep09"], [40], chunk=0)
+
+
+def test_peak_memory_of_fresh_processes_goes_into_every_file_once(model, pruner, tmp_path, monkeypatch):
+    asked = []
+
+    def peaks(config, lengths, **options):
+        asked.append((config, list(lengths), options))
+        return {n: {"peak_bytes": (2 if config == "none" else 1) * n * 10**9} for n in lengths}
+
+    monkeypatch.setattr(sweep_memory, "resident_peaks", peaks)
+    run = dict(QUICK, folder=tmp_path, memory=dict(model="tiny"), chunk=16)
+    benchmark.sweep(model, pruner, ("keep09",), (40,), **run)
+    benchmark.sweep(model, pruner, ("keep09",), (40, 64), resume=True, **run)  # only what is lacking
+    options = dict(model="tiny", seed=0, chunk=16)
+    assert asked == [(name, lengths, options) for lengths in ([40], [64]) for name in ("none", "keep09")]
+    for length in (40, 64):
+        row = read(tmp_path / "latency_results_keep09.json")["results"][str(length)]
+        assert (row["baseline"]["memory_gb"], row["sdtp"]["memory_gb"]) == (2.0 * length, 1.0 * length)
+        alone = read(tmp_path / "latency_results_baseline.json")["results"][str(length)]
+        assert alone["baseline"]["memory_gb"] == 2.0 * length
+
+
+def test_the_command_line_offers_what_a_plan_takes():
+    assert (cli.MODES, cli.DECODES) == (plan.MODES, plan.DECODES)
