@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
@@ -86,7 +86,7 @@ def _step(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Tensor:
 def _shares(model: PreTrainedModel, token: Tensor, cache: DynamicCache, steps: int) -> dict[str, float]:
     """Share of each part in the time of all operations, on the device that runs them."""
     gpu = model.device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as profiler:
+    with profile(use_device="cuda" if gpu else None, use_kineto=gpu) as profiler:  # kineto prints; a CPU needs none
         for _ in range(steps):
             token = _step(model, token, cache)
     times = {
