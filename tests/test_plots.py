@@ -34,6 +34,7 @@ def prune_log():
     ]  # fmt: skip
 
 
+POINT = {"method": "sdtp", "score": 90.0, "ci95": [88.0, 93.0], "flops": 0.6}
 DRAWINGS = {
     "saliency_map": lambda: plots.saliency_map(np.eye(LAYERS), TOKENS),
     "salient_share": lambda: plots.salient_share([0.6, 0.4, 0.1], [0, 1, 2]),
@@ -52,6 +53,9 @@ DRAWINGS = {
     "peak_memory": lambda: plots.peak_memory(documents()),
     "hook_shares": lambda: plots.hook_shares({512: {"prefill": 1.0, "hooks": 0.02, "scoring": 0.01}}),
     "longbench_bars": lambda: plots.longbench_bars(table1(longbench_data(full=90.0, sdtp=80.0))),
+    "single_cut_quality": lambda: plots.single_cut_quality([{**POINT, "ratio": 0.9, "layer": 4}], 95.0),
+    "stage_quality": lambda: plots.stage_quality([{**POINT, "stages": 3}], 95.0),
+    "quality_against_flops": lambda: plots.quality_against_flops([POINT], 95.0),
     "score_distribution": lambda: plots.score_distribution(prune_log()),
 }
 

@@ -1,0 +1,109 @@
+"""Quality of other schedules and scores: where one cut falls, how many there are, how much they leave (Fig. 4 and 5).
+
+A point is a dict with a `method`, a `schedule` and whatever says where it belongs in a figure; measured, it has a score
+and the share of the full model's prefill FLOPs as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..flops import schedule_flops
+from ..schedule import PruningSchedule
+from ..scorers import Scorer
+from .longbench import measure
+
+UNPRUNED = PruningSchedule(())
+Point = dict[str, Any]
+
+
+def single_cuts(layers: Sequence[int], ratios: Sequence[float], methods: Sequence[str] = ("sdtp",)) -> list[Point]:
+    """One cut at each of `layers` with each of `ratios` (Fig. 4); labelled `layer` and `ratio`."""
+    return [
+        {"method": method, "ratio": ratio, "layer": layer, "schedule": PruningSchedule((layer,), ratio)}
+        for method in methods
+        for ratio in ratios
+        for layer in layers
+    ]
+
+
+def stage_counts(
+    counts: Sequence[int], num_layers: int, first: int = 4, ratio: float = 0.9, methods: Sequence[str] = ("sdtp",)
+) -> list[Point]:
+    """The first 1, 2, ... of the paper's stages, one every third layer from `first` on where there is room (Fig. 5).
+
+    A model too shallow for the largest count at every third layer has them closer together, still evenly apart.
+
+    Raises:
+        ValueError: if the largest count does not fit the layers from `first` on.
+    """
+    step = min(3, (num_layers - first) // max(counts))
+    if step < 1:
+        raise ValueError(f"{max(counts)} stages do not fit layers {first} to {num_layers - 1}")
+    return [
+        {
+            "method": method, "stages": count,
+            "schedule": PruningSchedule(tuple(first + step * stage for stage in range(count)), ratio),
+        }
+        for method in methods
+        for count in counts
+    ]  # fmt: skip
+
+
+def budgets(schedule: PruningSchedule, ratios: Sequence[float], methods: Sequence[str]) -> list[Point]:
+    """The stages of `schedule` with other keep ratios, for every method: quality against FLOPs; labelled `ratio`."""
+    return [
+        {"method": method, "ratio": ratio, "schedule": PruningSchedule(schedule.layers, ratio)}
+        for method in methods
+        for ratio in ratios
+    ]
+
+
+def quality(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict],
+    points: Sequence[Point],
+    pruner: Scorer | None = None,
+    **options,
+) -> list[Point]:
+    """Measure every point on the same records.
+
+    Args:
+        pruner: of the method `sdtp`; has a scorer for every layer that is cut.
+        options: of `measure`; a point may bring its own `positions`.
+
+    Returns:
+        The points, the schedule as plain values, with `score` (0 to 100), `ci95`, `n`, `flops` (share of the full
+        model's prefill FLOPs at the mean prompt length, attention causal, pruner included) and `kept` (mean over layers
+        of the share of tokens present).
+
+    Raises:
+        ValueError: as `measure`; for a schedule that does not fit the model, before anything runs.
+    """
+    layers = model.config.num_hidden_layers
+    for point in points:
+        point["schedule"].check_model(layers)
+    measured = []
+    for point in tqdm(points, desc="points", unit="point"):
+        point = dict(point)
+        schedule, own = point.pop("schedule"), {"positions": point["positions"]} if "positions" in point else {}
+        found, _ = measure(model, tokenizer, records, point["method"], schedule, pruner, **{**options, **own})
+        present = found["tokens_per_layer"]
+        measured.append({
+            **point, "schedule": schedule.to_dict(), "score": found["average"], "ci95": found["ci95"],
+            "n": sum(task["n"] for task in found["tasks"].values()),
+            "flops": flop_share(model.config, schedule, round(found["prompt_tokens"])),
+            "kept": sum(present) / (len(present) * found["prompt_tokens"]),
+        })  # fmt: skip
+    return measured
+
+
+def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int) -> float:
+    """Pruned over full FLOPs of a prefill of `tokens` tokens."""
+    pruned, full = (schedule_flops(config, each, tokens) for each in (schedule, UNPRUNED))
+    return pruned / full
