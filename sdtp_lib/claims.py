@@ -169,11 +169,14 @@ CLAIMS = (
         NO_COMMAND.format("H2O is"),
     ),
     Claim(
-        "Figure 4", "early layers tolerate pruning least (one stage, WinoGrande)",
+        "Figure 4", "early layers tolerate pruning least (one stage, WinoGrande; here LongBench-mini)",
         ", ".join(f"{score} (r = {ratio})" for ratio, score in paper.FIG4_LAYER1.items()) + " at layer 1 (read off)",
-        NO_FIVE_SHOT,
+        NOTEBOOK.format("09"), ("fig4_single_cut",), findings.early_cuts_hurt_most,
     ),
-    Claim("Figure 5", "accuracy is nearly flat in the number of stages", "1 to 7 stages, r = 0.9", NO_FIVE_SHOT),
+    Claim(
+        "Figure 5", f"accuracy is nearly flat in the number of stages (bar here: {findings.FLAT:g} points)",
+        "1 to 7 stages, r = 0.9", NOTEBOOK.format("09"), ("fig5_stages",), findings.flat_in_stages,
+    ),
 )  # fmt: skip
 
 CONTROLS = (

@@ -18,6 +18,8 @@ from .models import SHAPES
 from .schedule import PruningSchedule
 
 STAYS_REDUNDANT = 0.9  # share from which tokens that are redundant early count as staying so
+FLAT = 3.0  # points between the best and the worst number of stages that count as flat
+FIRST_STAGE = 4  # of the paper's schedule
 FULL, PRUNED, LOW = "full", "sdtp", "sdtp-low"
 
 
@@ -77,7 +79,7 @@ def flops_saved(key: str) -> Reader:
 
 
 def memory_saved(document: dict) -> Finding | None:
-    """Share of peak memory saved; a CPU measures none."""
+    """Share of peak memory saved; None where a sweep on a CPU did not read it."""
     full, pruned = series(document, "baseline", "memory_gb"), series(document, "sdtp", "memory_gb")
     saved = {length: 100 * (1 - pruned[length] / full[length]) for length in full if length in pruned}
     return Finding(_over_lengths(saved, "%", 2), 0 < saved[max(saved)]) if saved else None
@@ -206,3 +208,22 @@ def ranks_held_out(data: dict) -> Finding:
     """Mean rank correlation over the stages, and the worst one; holds if every stage's is positive."""
     values = list(data["rank_correlation"].values())
     return Finding(f"mean rank correlation {mean(values):.2f}, worst stage {min(values):.2f}", min(values) > 0)
+
+
+def early_cuts_hurt_most(data: dict) -> Finding:
+    """Score of one cut at the first layer tried against the mean from the paper's first stage on, for every ratio."""
+    holds, texts = [], []
+    for ratio in sorted({point["ratio"] for point in data["points"]}, reverse=True):
+        scores = {point["layer"]: point["score"] for point in data["points"] if point["ratio"] == ratio}
+        first, later = min(scores), [score for layer, score in scores.items() if layer >= FIRST_STAGE]
+        holds.append(scores[first] < mean(later))
+        texts.append(f"{scores[first]:.1f} at layer {first}, {mean(later):.1f} from {FIRST_STAGE} on (r = {ratio:g})")
+    return Finding(f"{'; '.join(texts)}; full {data['full']:.1f}", all(holds))
+
+
+def flat_in_stages(data: dict) -> Finding:
+    """Range of SDTP's scores over the paper's numbers of stages; holds if they lie within `FLAT` points."""
+    low, high = paper.FIG5_STAGES
+    scores = [p["score"] for p in data["points"] if p["method"] == PRUNED and low <= p["stages"] <= high]
+    text = f"{min(scores):.1f} to {max(scores):.1f} over {low} to {high} stages, full {data['full']:.1f}"
+    return Finding(text, max(scores) - min(scores) <= FLAT)

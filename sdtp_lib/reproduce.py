@@ -81,7 +81,7 @@ def reproduce(profile: str = "demo", only: str | None = None, resume: bool = Fal
     manifest_file = paths.results(profile) / "notebooks" / MANIFEST
     keep = (resume or only is not None) and manifest_file.exists()
     manifest = results.read_json(manifest_file) if keep else {}
-    with tqdm(jobs, unit="notebook") as bar, _environment(OFFLINE if profile == "demo" else {}):
+    with tqdm(jobs, unit="notebook") as bar, _environment(OFFLINE if profile.startswith("demo") else {}):
         for job in bar:
             bar.set_description(job.notebook.stem)
             name, digest = job.notebook.name, job.digest()

@@ -189,3 +189,12 @@ def _commit() -> dict[str, Any]:
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(paths.ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def stored(profile: str, name: str) -> dict:
+    """`data` of a result file as the repository stores it, wherever this run's own results go.
+
+    Raises:
+        FileNotFoundError: if the repository has no such file.
+    """
+    return read_json(paths.ROOT / "results" / profile / f"{name}.json")["data"]

@@ -152,3 +152,17 @@ def test_the_ledger_says_what_does_not_add_up_and_is_the_same_twice(demo):
     assert "never the paper's" in text
     for word in ("393,209", "1.53", "keep logit", "DynamicViT", "38/104", "RULER", "seven stages"):
         assert word in text, word
+
+
+def test_figures_4_and_5_are_answered_by_their_files(demo):
+    def point(score, **labels):
+        return {"method": "sdtp", "score": score, **labels}
+
+    cuts = [point(score, ratio=0.7, layer=layer) for layer, score in {1: 40.0, 4: 90.0, 7: 92.0}.items()]
+    write_data(demo, "fig4_single_cut", {"full": 95.0, "points": cuts})
+    stages = [point(score, stages=n) for n, score in {1: 94.0, 7: 93.0, 10: 60.0}.items()]
+    write_data(demo, "fig5_stages", {"full": 95.0, "points": stages})
+    (fourth,), (fifth,) = (find(ledger_rows(), "", where) for where in ("Figure 4", "Figure 5"))
+    assert fourth["Ours"] == "40.0 at layer 1, 91.0 from 4 on (r = 0.7); full 95.0"
+    assert fifth["Ours"] == "93.0 to 94.0 over 1 to 7 stages, full 95.0"
+    assert fourth["Status"] == fifth["Status"] == ON_DEMO[True]

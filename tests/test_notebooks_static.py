@@ -57,8 +57,8 @@ def parameters(path):
     return found
 
 
-def test_all_six_notebooks_are_there_once_one_is():
-    assert {path.name[:2] for path in NOTEBOOKS} in (set(), {f"{n:02}" for n in range(1, 7)})
+def test_all_notebooks_are_there_once_one_is():
+    assert {path.name[:2] for path in NOTEBOOKS} in (set(), {"01", "02", "03", "04", "05", "06", "09"})
 
 
 @every_notebook

@@ -6,6 +6,7 @@ from sdtp_lib import plots
 from sdtp_lib.data import longbench_records
 from sdtp_lib.evaluation import schedules
 from sdtp_lib.evaluation.longbench import measure
+from sdtp_lib.every_layer import pruner_of_every_layer
 from sdtp_lib.limits import prefill_limit
 from sdtp_lib.models import load_model, load_pruner
 from sdtp_lib.schedule import PruningSchedule
@@ -57,3 +58,9 @@ def test_figures_show_every_curve():
     curves = plots.quality_against_flops(both, 95.0)
     assert {"sdtp", "random", "full model"} <= {text.get_text() for text in curves.legends[0].get_texts()}
     assert all(figure._repr_png_() for figure in (single, stages, curves))
+
+
+def test_a_pruner_of_every_layer_scores_at_each(tmp_path):
+    pruner = pruner_of_every_layer("demo", "demo", 4, tmp_path, epochs=1, holdout=0.25)
+    assert pruner.layers == tuple(range(1, 14))
+    assert len(pruner.record["held_out"]["rank_correlation"]) == 13

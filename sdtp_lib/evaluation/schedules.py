@@ -6,13 +6,16 @@ and the share of the full model's prefill FLOPs as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .. import paper_numbers as paper
 from ..flops import schedule_flops
+from ..report import Markdown, paper_ours
+from ..results import markdown_table
 from ..schedule import PruningSchedule
 from ..scorers import Scorer
 from .longbench import measure
@@ -107,3 +110,19 @@ def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int)
     """Pruned over full FLOPs of a prefill of `tokens` tokens."""
     pruned, full = (schedule_flops(config, each, tokens) for each in (schedule, UNPRUNED))
     return pruned / full
+
+
+def points_table(points: Sequence[Point], labels: Sequence[str]) -> Markdown:
+    """Measured points as a table: their `labels`, then score, interval and FLOPs left."""
+    return Markdown(markdown_table([
+        {label: point[label] for label in labels}
+        | {"score": point["score"], "95%": "{:.1f} to {:.1f}".format(*point["ci95"]), "FLOPs, %": 100 * point["flops"]}
+        for point in points
+    ]))  # fmt: skip
+
+
+def single_cuts_against_paper(found: Mapping) -> Markdown:
+    """Points lost by one cut at layer 1: Fig. 4's, read off, and ours (`full`, and `points` of `single_cuts`)."""
+    ours = {point["ratio"]: point["score"] - found["full"] for point in found["points"] if point["layer"] == 1}
+    theirs = {ratio: score - paper.FIG4_FULL for ratio, score in paper.FIG4_LAYER1.items()}
+    return paper_ours([(f"one cut at layer 1, r = {ratio:g}", lost, ours.get(ratio)) for ratio, lost in theirs.items()])
