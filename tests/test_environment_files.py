@@ -22,8 +22,9 @@ DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["opt
 
 
 def pins(lines):
-    """name -> exact version."""
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    """name, without its extras -> exact version."""
+    pairs = (line.split("==") for line in lines)
+    return {canonicalize_name(name.partition("[")[0]): version for name, version in pairs}
 
 
 LOCK = pins(LOCK_LINES)
