@@ -14,6 +14,8 @@ MODES = ("prefill", "end2end")
 DECODES = ("sdpa", "grouped")
 DTYPES = ("bfloat16", "float16", "float32")
 BAD_INPUT, FAILED = 2, 1
+# A command that hands every argument on, --help included: to its own parser none of them looks like an option.
+OTHERS_OPTIONS = {"lm-eval": {"add_help": False, "prefix_chars": "\0"}}
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,11 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
         ("train", _train, _train_options),
         ("profile", _profile, _profile_options),
         ("evaluate", _evaluate, _evaluate_options),
+        ("lm-eval", _lm_eval, _lm_eval_options),
         ("report", _report, _report_options),
         ("reproduce", _reproduce, _reproduce_options),
     ):
         summary = command.__doc__
-        sub = commands.add_parser(name, help=summary, description=summary)
+        sub = commands.add_parser(name, help=summary, description=summary, **OTHERS_OPTIONS.get(name, {}))
         sub.set_defaults(command=command)
         add_options(sub)
     return parser
@@ -125,6 +128,10 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
 
 
+def _lm_eval_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
+
+
 def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", required=True, metavar="FILE", help="what `sdtp profile --config none` wrote")
     for ratio in ("09", "08", "07"):
@@ -173,6 +180,13 @@ def _evaluate(**options) -> None:
         {"task": name, "score": row["score"], "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
         for name, row in rows.items()
     ]))  # fmt: skip
+
+
+def _lm_eval(arguments: list[str]) -> None:
+    """Run lm-evaluation-harness with the model `sdtp` and this project's tasks."""
+    from .evaluation.harness_cli import run
+
+    run(arguments)
 
 
 def _report(**options) -> None:

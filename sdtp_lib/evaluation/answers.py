@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..pruning import TokenPruning
+from ..trace import PruningTrace
 from .metrics import DATASETS, score
 from .prompts import build_prompt, encode
 
@@ -72,23 +74,39 @@ def score_records(
 
 def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
     """Greedy answers of one batch, and for each row the prompt tokens present at every layer."""
-    width, device = max(map(len, prompts)), model.device
     end = model.generation_config.eos_token_id
     end = tokenizer.eos_token_id if end is None else end
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    ids, mask = left_pad(prompts, pad, model.device)
     with pruning(model) if pruning else nullcontext() as trace:
         out = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
             temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end,
         )  # fmt: skip
+    present = tokens_per_layer(trace, [len(prompt) for prompt in prompts], model.config.num_hidden_layers)
+    return tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), present
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(input_ids, attention_mask), both (batch, longest prompt)."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + [*prompt] for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    return ids, mask
+
+
+def tokens_per_layer(trace: PruningTrace | None, lengths: Sequence[int], layers: int) -> list[list[int]]:
+    """For each row of the prefill last traced, the prompt tokens present at every layer; no trace, no pruning.
+
+    Args:
+        lengths: tokens of each row's prompt.
+    """
     counts = {layer: (kept >= 0).sum(dim=1).tolist() for layer, kept in trace.kept_positions.items()} if trace else {}
-    present = [[len(prompt)] for prompt in prompts]
+    present = [[length] for length in lengths]
     for row, tokens in enumerate(present):
-        for layer in range(1, model.config.num_hidden_layers):
+        for layer in range(1, layers):
             tokens.append(counts[layer][row] if layer in counts else tokens[-1])
-    return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True), present
+    return present
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import results
 from ..baselines import METHODS, make_scorer
 from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
-from ..models import load_model, load_pruner
+from ..models import SHAPES, load_model, load_pruner
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
@@ -67,21 +67,14 @@ def evaluate(
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     names = expand_tasks(tasks)
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    if isinstance(schedule, str) and schedule not in PRESET_NAMES:
-        raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(PRESET_NAMES)}")
+    check_names(method, schedule, pruner)
     if output is not None:
         results.check_output(output)
-    if pruner is not None and not Path(pruner).is_dir():
-        raise FileNotFoundError(f"pruner folder {pruner} does not exist")
     check_batch_size(batch_size)
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
-    loaded, tokenizer = load_model(model, dtype, device, revision)
-    if tokenizer is None:
-        raise ValueError(f"model {model} has no tokenizer, so it cannot be evaluated")
+    loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
@@ -147,11 +140,57 @@ def measure(
     Raises:
         ValueError: for an unknown method or schedule, or `sdtp` without a pruner.
     """
-    scorer, pruning = make_scorer(method, pruner, seed), None
-    if method != "full":
-        pruning = TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)
+    pruning = make_pruning(model, method, schedule, pruner, seed, positions)
     samples = score_records(model, tokenizer, records, pruning, title=method, **options)
     return summarise(samples, seed), samples
+
+
+def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.PathLike | None) -> None:
+    """Refuse what can be refused before a model is loaded.
+
+    Raises:
+        ValueError: for an unknown method or schedule.
+        FileNotFoundError: if the pruner's folder does not exist.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if isinstance(schedule, str) and schedule not in PRESET_NAMES:
+        raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(PRESET_NAMES)}")
+    if pruner is not None and not Path(pruner).is_dir():
+        raise FileNotFoundError(f"pruner folder {pruner} does not exist")
+
+
+def load_with_tokenizer(
+    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """What `load_model` gives, of a model that can read text.
+
+    Raises:
+        ValueError: also if the model has no tokenizer.
+    """
+    model, tokenizer = (None, None) if name in SHAPES else load_model(name, dtype, device, revision)
+    if tokenizer is None:
+        raise ValueError(f"model {name} has no tokenizer, so it cannot be evaluated")
+    return model, tokenizer
+
+
+def make_pruning(
+    model: PreTrainedModel,
+    method: str,
+    schedule: str | PruningSchedule,
+    pruner: Scorer | None = None,
+    seed: int = 0,
+    positions: str = "original",
+) -> TokenPruning | None:
+    """How `method` prunes the model's prompts; None for `full`.
+
+    Raises:
+        ValueError: for an unknown method or schedule, or `sdtp` without a pruner.
+    """
+    scorer = make_scorer(method, pruner, seed)
+    if method == "full":
+        return None
+    return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)
 
 
 def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) -> PruningSchedule:

@@ -1,15 +1,17 @@
 """From a record to the token ids that the model continues.
 
 LongBench-mini is asked in the wording that the demo model was trained on. LongBench's records are asked in LongBench's
-own wording where the data bring it: Hub copies with `question` and `answer_prefix`, or a `dataset2prompt.json`
-(LongBench's own file, {dataset: template with {context} and {input}}) beside the JSONL files. Otherwise a plain wording
-of this project stands in, and scores are then not comparable with published ones.
+own wording: a `dataset2prompt.json` (LongBench's own file, {dataset: template with {context} and {input}}) beside the
+JSONL files comes first; a Hub copy with `question` and `answer_prefix` has its wording in those fields and in `context`
+already; records in the official schema get the templates of lm-evaluation-harness. Those leave out the line end after
+"Next line of code:" and one blank line before the question of triviaqa and samsum, which newer official files have.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -18,14 +20,6 @@ from ..demo.corpus import TASKS
 from .metrics import DATASETS
 
 TEMPLATE_FILE = "dataset2prompt.json"
-QUESTION = "{context}\n\nAnswer from the text above in as few words as possible.\nQuestion: {input}\nAnswer:"
-PLAIN = {
-    "SingleDoc": QUESTION,
-    "MultiDoc": QUESTION,
-    "Summ": "{context}\n\nSummarise the text above. {input}\nSummary:",
-    "FewShot": "{context}\n{input}",
-    "Code": "{context}{input}",
-}
 
 
 def load_templates(source: str | os.PathLike | None) -> dict[str, str]:
@@ -66,7 +60,25 @@ def build_prompt(record: dict, templates: dict[str, str] | None = None) -> str:
         body, prefix = record["context"] + record["question"], record["answer_prefix"]
         has_prefix = body.rstrip().endswith(prefix.strip())  # samsum's question ends with it
         return body if has_prefix else body + prefix
-    return PLAIN[DATASETS[name].category].format(context=record["context"], input=record["input"])
+    from lm_eval.utils import apply_template
+
+    # The harness's templates say `question` where the official records say `input`.
+    return apply_template(_harness_template(name), {"context": record["context"], "question": record["input"]})
+
+
+@lru_cache
+def _harness_template(dataset: str) -> str:
+    """The Jinja template of a LongBench dataset, with {{context}} and {{question}}."""
+    import lm_eval.tasks  # seconds to import, and LongBench-mini does not need it
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    file = Path(lm_eval.tasks.__file__).parent / "longbench" / f"{dataset}.yaml"
+    return load_yaml(file, resolve_func=False)["doc_to_text"]
+
+
+def cut_middle(ids: list[int], limit: int) -> list[int]:
+    """At most `limit` ids: the first and the last half of them, as LongBench shortens its prompts."""
+    return ids if len(ids) <= limit else ids[: limit // 2] + ids[limit // 2 - limit :]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int, chat: bool = False) -> tuple[list[int], bool]:
@@ -84,8 +96,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int, chat: bo
     if room < 2:
         raise ValueError(f"the model's {limit} positions leave no room for a prompt")
     truncated = len(ids) > room
-    if truncated:
-        ids = ids[: room // 2] + ids[room // 2 - room :]
+    ids = cut_middle(ids, room)
     if chat:
         ids = _wrap(tokenizer, tokenizer.decode(ids) if truncated else prompt)
     return ids, truncated

@@ -1,0 +1,274 @@
+"""The model class `sdtp` of lm-evaluation-harness: a Hugging Face model whose prompts are pruned while it is evaluated.
+
+Importing this module imports the harness; `register` in `harness_cli` makes the class known there by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import asdict
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..models import load_pruner
+from ..pruning import TokenPruning
+from ..trace import PruningTrace
+from .answers import check_batch_size, left_pad, tokens_per_layer
+from .longbench import check_names, load_with_tokenizer, make_pruning, resolve_schedule
+from .prompts import cut_middle
+
+OPTIONS = ("max_length", "add_bos_token", "prefix_token_id", "softmax_dtype", "think_end_token", "enable_thinking",
+           "chat_template_args")  # fmt: skip
+HARNESS_DEVICE = "cuda:0"  # what the harness asks for when the user named no device
+
+
+class SDTPLM(HFLM):
+    """A causal language model as the harness runs it, under `pruning`.
+
+    Generation prunes the prompt. Scoring a continuation prunes its context, which is prefilled once for all the
+    continuations that share it; the continuation then attends what is left, and is itself never cut.
+
+    Args:
+        model: in eval mode, on its device.
+        tokenizer: of the model.
+        pruning: None runs the model as it is.
+        batch_size: prompts, or contexts with all their continuations, at a time.
+        options: of `HFLM`, those named in OPTIONS.
+
+    Raises:
+        ValueError: for a batch size that is no whole number of 1 or more, or an unknown option.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pruning: TokenPruning | None = None,
+        *,
+        batch_size: int | str = 1,
+        **options,
+    ):
+        _check_options(options)
+        batch_size = int(batch_size) if str(batch_size).isdecimal() else batch_size
+        check_batch_size(batch_size)
+        super().__init__(model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, **options)
+        self.pruning, self._cuts_middle = pruning, False
+        self.prompts, self.present = 0, np.zeros(model.config.num_hidden_layers)  # sums over all prompts so far
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> SDTPLM:
+        """What the harness makes of `--model_args`; see `_load`. They win over its own `--device` and `--batch_size`.
+
+        Raises:
+            ValueError: for an unknown argument, method, schedule or model, or a model without a tokenizer.
+            FileNotFoundError: if the model or the pruner is not there.
+        """
+        given = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        given.pop("max_batch_size", None)  # of automatic batch sizes, which are refused
+        arguments, of_load = {**given, **arg_dict}, signature(_load).parameters
+        options = {name: arguments.pop(name) for name in [*arguments] if name not in of_load}
+        _check_options(options)
+        return cls(*_load(**arguments), **options)
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict | None = None) -> SDTPLM:
+        """The same from "name=value,name=value"."""
+        from lm_eval.utils import simple_parse_args_string
+
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness records with its results; the tokens are means over all prompts so far."""
+        pruning, config = self.pruning, self.model.config
+        layers = (self.present / max(self.prompts, 1)).round(4).tolist()
+        return {
+            "model": self.model.name_or_path, "model_num_parameters": self.model.num_parameters(),
+            "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": config._commit_hash or "",
+            "scorer": type(pruning.scorer).__name__ if pruning else None,
+            "schedule": asdict(pruning.schedule) if pruning else None,
+            "positions": pruning.positions if pruning else None, "tokens_per_layer": layers,
+            "compression": round(layers[0] / float(np.mean(layers)), 4) if self.prompts else None,
+        }  # fmt: skip
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answers to prompts; too long ones lose their middle in tasks of LongBench, else, as always, their beginning.
+
+        A task is LongBench's if its name says so.
+        """
+        answers: dict[int, str] = {}
+        for middle in (False, True):
+            share = [i for i, request in enumerate(requests) if ("longbench" in (request.task_name or "")) == middle]
+            if share:
+                self._cuts_middle = middle
+                found = super().generate_until([requests[i] for i in share], disable_tqdm)
+                answers.update(zip(share, found, strict=True))
+        return [answers[i] for i in range(len(requests))]
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """(input_ids, attention_mask), both (batch, longest), of at most `left_truncate_len` tokens a row."""
+        if not self._cuts_middle:
+            return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
+        prompts = [cut_middle(self.tok_encode(string), left_truncate_len) for string in strings]
+        return left_pad(prompts, self.tokenizer.pad_token_id, "cpu")
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **generation_kwargs) -> Tensor:
+        if self.model.generation_config.eos_token_id is None:
+            generation_kwargs.setdefault("eos_token_id", self.tokenizer.eos_token_id)
+        with self._pruned() as trace:
+            out = super()._model_generate(context, max_length, stop, **generation_kwargs)
+        self._count(trace, generation_kwargs["attention_mask"].sum(1).tolist())
+        return out
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihoods of whole texts by the unpruned model.
+
+        Raises:
+            ValueError: while pruning, as there is no context to prune; names the tasks.
+        """
+        if self.pruning:
+            tasks = ", ".join(sorted({request.task_name for request in requests if request.task_name}))
+            raise ValueError(
+                f"loglikelihood_rolling ({tasks}) scores a text without a context, so nothing can be pruned; "
+                "use method=full"
+            )
+        return super().loglikelihood_rolling(requests, disable_tqdm)
+
+    @torch.inference_mode()
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """For every (name, context, continuation): (log-likelihood, whether it is the greedy choice).
+
+        Contexts too long for the model lose their beginning.
+
+        Raises:
+            ValueError: for a continuation that is empty or does not fit the model.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, (_, context, continuation) in enumerate(requests):
+            if not 0 < len(continuation) <= self.max_length:
+                raise ValueError(f"a continuation of {len(continuation)} tokens; it must have 1 to {self.max_length}")
+            groups.setdefault(tuple(context[len(continuation) - self.max_length - 1 :]), []).append(i)
+        contexts, size = sorted(groups, key=len, reverse=True), override_bs or self.batch_size
+        answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Running loglikelihood requests") as bar:
+            for start in range(0, len(contexts), size):
+                rows = [groups[context] for context in contexts[start : start + size]]
+                scored = self._score(contexts[start : start + size], [[requests[i][2] for i in row] for row in rows])
+                for i, answer in zip(sum(rows, []), sum(scored, []), strict=True):
+                    answers[i] = answer
+                    if requests[i][0] is not None:  # windows of rolling likelihoods have no name of their own
+                        self.cache_hook.add_partial("loglikelihood", requests[i][0], answer)
+                    bar.update()
+        return answers
+
+    def _score(
+        self, contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[list[int]]]
+    ) -> list[list[tuple[float, bool]]]:
+        """Prefill one batch of contexts, then score each one's continuations in turn on copies of its cache.
+
+        Args:
+            contexts: one per row.
+            continuations: those of each row.
+        """
+        pad = self.tokenizer.pad_token_id
+        ids, mask = left_pad(contexts, pad, self.device)
+        turns = max(map(len, continuations))
+        answers: list[list[tuple[float, bool]]] = [[] for _ in contexts]
+        with self._pruned() as trace:
+            cache = DynamicCache(config=self.model.config)
+            first = self._logprobs(ids, mask, cache, logits_to_keep=1)[:, -1:]  # (batch, 1, vocabulary)
+            self._count(trace, [len(context) for context in contexts])
+            for turn in range(turns):
+                # Rows that have no such continuation get a pad's; what comes on the right of a row is never looked at.
+                wanted = [row[turn] if turn < len(row) else [pad] for row in continuations]
+                logprobs, width = first, max(map(len, wanted)) - 1
+                if width:
+                    later = torch.tensor([(row[:-1] + [pad] * width)[:width] for row in wanted], device=self.device)
+                    seen = torch.cat([mask, torch.ones_like(later)], dim=1)
+                    past = cache if turn == turns - 1 else deepcopy(cache)
+                    logprobs = torch.cat([first, self._logprobs(later, seen, past)], dim=1)
+                for row, tokens in enumerate(wanted):
+                    if turn < len(continuations[row]):
+                        target, found = torch.tensor(tokens, device=self.device), logprobs[row, : len(tokens)]
+                        likelihood = found.gather(1, target[:, None]).sum()
+                        answers[row].append((float(likelihood), bool((found.argmax(1) == target).all())))
+        return answers
+
+    def _logprobs(self, ids: Tensor, mask: Tensor, cache: DynamicCache, **options) -> Tensor:
+        """(batch, tokens, vocabulary) log-probabilities after each of the new `ids` (batch, tokens).
+
+        Args:
+            mask: (batch, cached and new tokens).
+        """
+        if "position_ids" in signature(self.model.forward).parameters:  # ALiBi models read the mask instead
+            options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        out = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **options)
+        return torch.log_softmax(out.logits, dim=-1, dtype=self.softmax_dtype)
+
+    def _pruned(self):
+        return self.pruning(self.model) if self.pruning else nullcontext()
+
+    def _count(self, trace: PruningTrace | None, lengths: list[int]) -> None:
+        present = tokens_per_layer(trace, lengths, len(self.present))
+        self.prompts, self.present = self.prompts + len(lengths), self.present + np.sum(present, axis=0)
+
+
+def _check_options(names: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in ("batch_size", *OPTIONS)]:
+        known = ", ".join([*signature(_load).parameters, "batch_size", *OPTIONS])
+        raise ValueError(f"unknown model argument {unknown[0]!r}; known: {known}")
+
+
+def _load(
+    pretrained: str | os.PathLike = "demo",
+    pruner: str | os.PathLike | None = None,
+    schedule: str | None = "paper",
+    method: str = "sdtp",
+    positions: str = "original",
+    seed: int = 0,
+    dtype: str = "bfloat16",
+    revision: str | None = None,
+    device: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TokenPruning | None]:
+    """The model arguments `sdtp` takes besides OPTIONS: (model, tokenizer, pruning).
+
+    Args:
+        pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
+        pruner: folder of the trained pruner; the demo model has its own.
+        schedule: a preset's name; `none` prunes nothing.
+        method: `full` (prunes nothing), `sdtp`, or a baseline.
+        positions: see `TokenPruning`.
+        seed: of random scores.
+        revision: commit of the model on the Hub.
+    """
+    schedule = "none" if schedule is None else schedule  # as the harness reads the word in an argument string
+    check_names(method, schedule, pruner)
+    method = "full" if schedule == "none" else method
+    if device == HARNESS_DEVICE and not torch.cuda.is_available():
+        device = None
+    model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
+    trained = None
+    if method == "sdtp":
+        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed)
+    return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)
