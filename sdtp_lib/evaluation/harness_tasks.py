@@ -43,6 +43,11 @@ class RecordTask(ConfigurableTask):
         self.dataset = {"test": Dataset.from_list(records)}
 
 
+def score_answer(doc: dict, results: list[str]) -> dict[str, float]:
+    """{"score": 0 to 1} of one prediction."""
+    return {"score": score(doc["dataset"], results[0], doc["answers"], doc["all_classes"])}
+
+
 class LongBenchTask(RecordTask):
     """One dataset of LongBench or LongBench-mini: asked, answered at LongBench's length and scored as `evaluate` does.
 
@@ -51,6 +56,7 @@ class LongBenchTask(RecordTask):
 
     settings = {
         "doc_to_target": "answers",
+        "process_results": score_answer,
         "metric_list": [{"metric": "score", "aggregation": "mean", "higher_is_better": True}],
     }
 
@@ -67,10 +73,6 @@ class LongBenchTask(RecordTask):
         """The prompt of a record."""
         chat = apply_chat_template and DATASETS[doc["dataset"]].chat
         return super().fewshot_context(doc, num_fewshot, *arguments, apply_chat_template=chat, **options)
-
-    def process_results(self, doc: dict, results: list[str]) -> dict[str, float]:
-        """{"score": 0 to 1} of one prediction."""
-        return {"score": score(doc["dataset"], results[0], doc["answers"], doc["all_classes"])}
 
 
 class MiniChoiceTask(RecordTask):
