@@ -141,7 +141,7 @@ def test_help_explains_every_option(capsys, name):
 
 
 def test_starting_up_loads_no_heavy_library():
-    heavy = {"torch", "transformers", "papermill"}
+    heavy = {"torch", "transformers", "papermill", "lm_eval"}
     code = f"import sys, sdtp_lib.cli as c; c.build_parser(); print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -253,6 +253,9 @@ def test_official_records_are_asked_in_the_harness_own_wording(model, tokenizer,
     assert prompts == [build_prompt(record) for record in longbench_records("qasper", data)]
     assert prompts[0].startswith("You are given a scientific article and a question.")
     assert "\n\nArticle: Anna lives here. " in prompts[0] and prompts[0].endswith("\n\nQuestion: Who?\n\nAnswer:")
+    (data / "dataset2prompt.json").write_text(json.dumps({"qasper": "{input} {context}"}))
+    samples, _ = run_tasks(SDTPLM(model, tokenizer), ["sdtp_longbench_qasper"], limit=1, data=str(data))
+    assert samples["sdtp_longbench_qasper"][0]["arguments"][0][0].startswith("Who? Anna lives")
 
 
 def test_every_dataset_of_longbench_has_its_wording():

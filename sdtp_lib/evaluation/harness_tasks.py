@@ -1,7 +1,11 @@
 """LongBench, LongBench-mini and the multiple-choice tasks as the harness runs them, on this project's data and scores.
 
-`--metadata data=FOLDER` takes the records of LongBench from a local folder in the official schema instead of the Hub;
-`--metadata records=N` makes N records of a mini task instead of 100.
+`--metadata data=FOLDER` takes the records from a local folder in LongBench's own schema, and their templates if it has
+a `dataset2prompt.json`; LongBench comes from the Hub otherwise, at the revision that `data` pins. `--metadata
+records=N` makes N records of a mini task instead of 100.
+
+The harness's own `longbench_*` tasks are not used: they put their instructions around the Hub copy's `context`, which
+has them already, stop few-shot answers at the first line end, and cannot read local files.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from ..data import MINI_SEED, MINI_SIZE, longbench_records
 from ..demo.corpus import TASKS, mini_choice
 from .longbench import source_of
 from .metrics import DATASETS, score
-from .prompts import build_prompt
+from .prompts import build_prompt, load_templates
 
 
 class RecordTask(ConfigurableTask):
@@ -25,7 +29,7 @@ class RecordTask(ConfigurableTask):
 
     def __init__(self, config: dict):
         given = {name: value for name, value in config.items() if name != "class"}
-        super().__init__(config={"test_split": "test", "doc_to_text": build_prompt, **self.settings, **given})
+        super().__init__(config={"test_split": "test", **self.settings, **given})
 
     def records(self, dataset: str, data: str | None, count: int | None) -> list[dict]:
         """The records to ask."""
@@ -36,11 +40,16 @@ class RecordTask(ConfigurableTask):
 
         Raises:
             FileNotFoundError: if they are not there.
-            ValueError: for a record without context or answers; names it.
+            ValueError: for a record without context or answers, and for bad templates; names it.
         """
         asked = self.config.metadata or {}
+        self.templates = load_templates(asked.get("data"))
         records = self.records(self.config.dataset_name, asked.get("data"), asked.get("records"))
         self.dataset = {"test": Dataset.from_list(records)}
+
+    def doc_to_text(self, doc: dict, doc_to_text: object = None) -> str:
+        """The prompt of a record."""
+        return build_prompt(doc, self.templates)
 
 
 def score_answer(doc: dict, results: list[str]) -> dict[str, float]:
@@ -70,7 +79,7 @@ class LongBenchTask(RecordTask):
         return longbench_records(dataset, source_of(dataset, data), count)
 
     def fewshot_context(self, doc: dict, num_fewshot: int, *arguments, apply_chat_template: bool = False, **options):
-        """The prompt of a record."""
+        """The prompt of a record, in a chat template or not."""
         chat = apply_chat_template and DATASETS[doc["dataset"]].chat
         return super().fewshot_context(doc, num_fewshot, *arguments, apply_chat_template=chat, **options)
 
