@@ -147,14 +147,14 @@ def test_truncated_prompts_are_counted(model, tokenizer):
 
 def test_prompts_of_longbench(tmp_path):
     record = {"dataset": "qasper", "context": "Text {x}.\n", "input": "Who?", "_id": "1"}
-    assert build_prompt(record).startswith("Text {x}.") and "Question: Who?" in build_prompt(record)
+    assert "\n\nArticle: Text {x}.\n" in build_prompt(record) and "\n\nQuestion: Who?\n" in build_prompt(record)
     hub = {**record, "question": "Q: Who?\n", "answer_prefix": "A:"}
     assert build_prompt(hub) == "Text {x}.\nQ: Who?\nA:"
     assert build_prompt({**hub, "question": "Who? A: "}) == "Text {x}.\nWho? A: "
     (tmp_path / "dataset2prompt.json").write_text(json.dumps({"qasper": "Read {context} then {input}"}))
     templates = load_templates(tmp_path)
     assert build_prompt(record, templates) == "Read Text {x}.\n then Who?"
-    assert build_prompt({**record, "dataset": "lcc", "input": "def"}, templates) == "Text {x}.\ndef"
+    assert "Text {x}.\nNext line" in build_prompt({**record, "dataset": "lcc", "input": ""}, templates)
     assert load_templates(None) == {} == load_templates(tmp_path / "missing")
     for damaged in ("{", "[1]", '{"qasper": "no place"}'):
         (tmp_path / "dataset2prompt.json").write_text(damaged)

@@ -1,20 +1,23 @@
-"""LongBench's kinds of metric, each 0 to 1 for one prediction and one answer, and the table of datasets.
+"""The table of datasets, and the score of one prediction by LongBench's metrics as lm-evaluation-harness carries them.
 
-ROUGE-L and edit similarity come from `rouge-score` and `rapidfuzz`. LongBench itself uses the `rouge` and `fuzzywuzzy`
-packages, whose tokenisation and rounding differ a little: compare scores of this project with each other first.
+The functions are the harness's own, so scores compare with published ones. What departs from LongBench's script:
+
+- code: lines of blanks alone are passed over when the first line of code is looked for;
+- the harness's own few-shot tasks stop at the first line end, which leaves nothing of an answer that begins with one;
+  here, as in LongBench, line ends at its beginning are passed over and its first line is scored.
+
+As in LongBench, ROUGE-L counts repeated words once and gives 0 where the `rouge` package fails, edit similarity is
+rounded to whole percents, and a class that is merely a part of the answer's own name ("location" in "other location")
+does not count as named, unless the name before it in the list was such a part too.
 """
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-from rapidfuzz import fuzz
-from rouge_score.rouge_scorer import RougeScorer
+from importlib import import_module
 
 CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
 
@@ -80,51 +83,19 @@ def expand_tasks(tasks: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(dataset for name in names for dataset in GROUPS.get(name, (name,))))
 
 
-def normalise(text: str) -> list[str]:
-    """Words of a text as SQuAD compares them: lower case, no punctuation, no articles."""
-    text = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", text).split()
+# Kind of metric -> the harness's function (prediction, answer, all_classes=...) -> 0 to 1.
+METRICS = {
+    "f1": "qa_f1_score", "rouge_l": "rouge_score", "accuracy": "classification_score", "edit": "code_sim_score"
+}  # fmt: skip
 
 
-def token_f1(prediction: str, answer: str, classes: Sequence[str] | None = None) -> float:
-    """Harmonic mean of precision and recall of the words, counted with multiplicity."""
-    predicted, wanted = normalise(prediction), normalise(answer)
-    common = (Counter(predicted) & Counter(wanted)).total()
-    return 2 * common / (len(predicted) + len(wanted)) if common else 0.0
-
-
-@lru_cache(maxsize=1)
-def _rouge() -> RougeScorer:
-    return RougeScorer(["rougeL"], use_stemmer=False)
-
-
-def rouge_l(prediction: str, answer: str, classes: Sequence[str] | None = None) -> float:
-    """F-measure of the longest common subsequence of words."""
-    return float(_rouge().score(answer, prediction)["rougeL"].fmeasure)
-
-
-def accuracy(prediction: str, answer: str, classes: Sequence[str] | None = None) -> float:
-    """1 / number of classes named in the prediction if the answer is one of them, else 0.
-
-    A class that is merely a part of the answer's own name ("location" in "other location") does not count as named.
-
-    Raises:
-        ValueError: without classes.
-    """
-    if not classes:
-        raise ValueError("classification needs the record's all_classes")
-    named = [name for name in classes if name in prediction and not (name in answer and name != answer)]
-    return 1 / len(named) if answer in named else 0.0
-
-
-def edit_similarity(prediction: str, answer: str, classes: Sequence[str] | None = None) -> float:
-    """Similarity by insertions and deletions of the first predicted line that is code (no comment, no fence)."""
-    lines = prediction.lstrip("\n").split("\n")
-    line = next((line for line in lines if not any(mark in line for mark in ("`", "#", "//"))), "")
-    return fuzz.ratio(line, answer) / 100
-
-
-METRICS = {"f1": token_f1, "rouge_l": rouge_l, "accuracy": accuracy, "edit": edit_similarity}
+@lru_cache
+def metric(kind: str) -> Callable[..., float]:
+    """The harness's function of a key of METRICS."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using slow pure-python SequenceMatcher")  # a faster one rounds differently
+        module = import_module("lm_eval.tasks.longbench.metrics")  # a second, and asking a model does not need it
+    return getattr(module, METRICS[kind])
 
 
 def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequence[str] | None = None) -> float:
@@ -140,4 +111,6 @@ def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequen
     spec = DATASETS[dataset]
     if spec.first_line:
         prediction = prediction.lstrip("\n").split("\n")[0]
-    return max(METRICS[spec.metric](prediction, answer, classes) for answer in answers)
+    if spec.metric == "accuracy" and not classes:
+        raise ValueError(f"{dataset}: classification needs the record's all_classes")
+    return max(float(metric(spec.metric)(prediction, answer, all_classes=classes)) for answer in answers)
