@@ -370,6 +370,7 @@ def test_the_command_hands_every_argument_over(few_tasks, folder, tmp_path, caps
     assert "|Tasks" in table.replace(" ", "") and "mine" in table and "mini_choice_few_shot" in table
     (results,) = (tmp_path / "out").rglob("results_*.json")
     stored = json.loads(results.read_text())
+    assert stored["config"]["model"] == "sdtp" and stored["config"]["pretrained"] == str(folder / "model")
     assert stored["config"]["compression"] > 1 and stored["config"]["scorer"] == "TokenPruner"
     assert stored["n-samples"]["mine"]["effective"] == 2
     assert len([*(tmp_path / "out").rglob("samples_*.jsonl")]) == 2
@@ -380,6 +381,13 @@ def test_help_is_the_harness_own(capsys, arguments):
     with pytest.raises(SystemExit) if arguments else pytest.MonkeyPatch.context():
         cli.main(["lm-eval", *arguments])
     assert capsys.readouterr().out.startswith("usage: lm-eval")
+
+
+def test_the_projects_tasks_are_listed_and_valid(few_tasks, capsys):
+    assert cli.main(["lm-eval", "ls", "groups"]) == 0
+    assert cli.main(["lm-eval", "validate", "--tasks", "longbench_mini,mini_choice"]) == 0
+    shown = capsys.readouterr().out
+    assert "longbench_mini" in shown and "sdtp_longbench" in shown and "valid" in shown.lower()
 
 
 def test_the_harness_learns_of_the_model_only_when_asked():

@@ -5,8 +5,7 @@ Importing this module imports the harness; `register` in `harness_cli` makes the
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict
@@ -21,16 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..models import load_pruner
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
 from .answers import check_batch_size, left_pad, tokens_per_layer
-from .longbench import check_names, load_with_tokenizer, make_pruning, resolve_schedule
+from .harness_arguments import check_options, load
 from .prompts import cut_middle
-
-OPTIONS = ("max_length", "add_bos_token", "prefix_token_id", "softmax_dtype", "think_end_token", "enable_thinking",
-           "chat_template_args")  # fmt: skip
-HARNESS_DEVICE = "cuda:0"  # what the harness asks for when the user named no device
 
 
 class SDTPLM(HFLM):
@@ -59,7 +53,7 @@ class SDTPLM(HFLM):
         batch_size: int | str = 1,
         **options,
     ):
-        _check_options(options)
+        check_options(options)
         batch_size = int(batch_size) if str(batch_size).isdecimal() else batch_size
         check_batch_size(batch_size)
         super().__init__(model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, **options)
@@ -68,7 +62,7 @@ class SDTPLM(HFLM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> SDTPLM:
-        """What the harness makes of `--model_args`; see `_load`. They win over its own `--device` and `--batch_size`.
+        """What the harness makes of `--model_args`; see `load`. They win over its own `--device` and `--batch_size`.
 
         Raises:
             ValueError: for an unknown argument, method, schedule or model, or a model without a tokenizer.
@@ -76,10 +70,10 @@ class SDTPLM(HFLM):
         """
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
         given.pop("max_batch_size", None)  # of automatic batch sizes, which are refused
-        arguments, of_load = {**given, **arg_dict}, signature(_load).parameters
+        arguments, of_load = {**given, **arg_dict}, signature(load).parameters
         options = {name: arguments.pop(name) for name in [*arguments] if name not in of_load}
-        _check_options(options)
-        return cls(*_load(**arguments), **options)
+        check_options(options)
+        return cls(*load(**arguments), **options)
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict | None = None) -> SDTPLM:
@@ -93,7 +87,7 @@ class SDTPLM(HFLM):
         pruning, config = self.pruning, self.model.config
         layers = (self.present / max(self.prompts, 1)).round(4).tolist()
         return {
-            "model": self.model.name_or_path, "model_num_parameters": self.model.num_parameters(),
+            "pretrained": self.model.name_or_path, "model_num_parameters": self.model.num_parameters(),
             "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": config._commit_hash or "",
             "scorer": type(pruning.scorer).__name__ if pruning else None,
             "schedule": asdict(pruning.schedule) if pruning else None,
@@ -232,43 +226,3 @@ class SDTPLM(HFLM):
     def _count(self, trace: PruningTrace | None, lengths: list[int]) -> None:
         present = tokens_per_layer(trace, lengths, len(self.present))
         self.prompts, self.present = self.prompts + len(lengths), self.present + np.sum(present, axis=0)
-
-
-def _check_options(names: Iterable[str]) -> None:
-    if unknown := [name for name in names if name not in ("batch_size", *OPTIONS)]:
-        known = ", ".join([*signature(_load).parameters, "batch_size", *OPTIONS])
-        raise ValueError(f"unknown model argument {unknown[0]!r}; known: {known}")
-
-
-def _load(
-    pretrained: str | os.PathLike = "demo",
-    pruner: str | os.PathLike | None = None,
-    schedule: str | None = "paper",
-    method: str = "sdtp",
-    positions: str = "original",
-    seed: int = 0,
-    dtype: str = "bfloat16",
-    revision: str | None = None,
-    device: str | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TokenPruning | None]:
-    """The model arguments `sdtp` takes besides OPTIONS: (model, tokenizer, pruning).
-
-    Args:
-        pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
-        pruner: folder of the trained pruner; the demo model has its own.
-        schedule: a preset's name; `none` prunes nothing.
-        method: `full` (prunes nothing), `sdtp`, or a baseline.
-        positions: see `TokenPruning`.
-        seed: of random scores.
-        revision: commit of the model on the Hub.
-    """
-    schedule = "none" if schedule is None else schedule  # as the harness reads the word in an argument string
-    check_names(method, schedule, pruner)
-    method = "full" if schedule == "none" else method
-    if device == HARNESS_DEVICE and not torch.cuda.is_available():
-        device = None
-    model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
-    trained = None
-    if method == "sdtp":
-        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed)
-    return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)

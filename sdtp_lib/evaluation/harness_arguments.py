@@ -1,0 +1,66 @@
+"""What `--model_args` of the harness's model `sdtp` may name, and what they load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from inspect import signature
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..models import load_pruner
+from ..pruning import TokenPruning
+from .longbench import check_names, load_with_tokenizer, make_pruning, resolve_schedule
+
+# Arguments of the harness's own class that make sense for a model that is loaded already.
+OPTIONS = ("max_length", "add_bos_token", "prefix_token_id", "softmax_dtype", "think_end_token", "enable_thinking",
+           "chat_template_args")  # fmt: skip
+HARNESS_DEVICE = "cuda:0"  # what the harness asks for when the user named no device
+
+
+def check_options(names: Iterable[str]) -> None:
+    """Raise ValueError for a model argument that is neither of `load` nor one of OPTIONS."""
+    if unknown := [name for name in names if name not in ("batch_size", *OPTIONS)]:
+        known = ", ".join([*signature(load).parameters, "batch_size", *OPTIONS])
+        raise ValueError(f"unknown model argument {unknown[0]!r}; known: {known}")
+
+
+def load(
+    pretrained: str | os.PathLike = "demo",
+    pruner: str | os.PathLike | None = None,
+    schedule: str | None = "paper",
+    method: str = "sdtp",
+    positions: str = "original",
+    seed: int = 0,
+    dtype: str = "bfloat16",
+    revision: str | None = None,
+    device: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TokenPruning | None]:
+    """The model arguments `sdtp` takes besides OPTIONS: (model, tokenizer, pruning).
+
+    Args:
+        pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
+        pruner: folder of the trained pruner; the demo model has its own.
+        schedule: a preset's name; `none` prunes nothing.
+        method: `full` (prunes nothing), `sdtp`, or a baseline.
+        positions: see `TokenPruning`.
+        seed: of random scores.
+        dtype: of the weights.
+        revision: commit of the model on the Hub.
+        device: cpu, cuda, ...; by default, or if the harness's own default is not there, the GPU if there is one.
+
+    Raises:
+        ValueError: for an unknown method, schedule or model, or a model without a tokenizer.
+        FileNotFoundError: if the model or the pruner is not there.
+    """
+    schedule = "none" if schedule is None else schedule  # as the harness reads the word in an argument string
+    check_names(method, schedule, pruner)
+    method = "full" if schedule == "none" else method
+    if device == HARNESS_DEVICE and not torch.cuda.is_available():
+        device = None
+    model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
+    trained = None
+    if method == "sdtp":
+        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed)
+    return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)
