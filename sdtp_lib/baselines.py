@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .attention_scores import CumulativeAttentionScorer, LastWindowAttentionScorer
 from .scorers import Scorer, ScoringContext
 
 
@@ -59,58 +59,18 @@ class HiddenNormScorer:
         return hidden_states.float().norm(dim=-1)
 
 
-@dataclass(frozen=True)
-class LastWindowAttentionScorer:
-    """Attention that the last tokens of the prompt pay to each token at this layer, as in FastV, LazyLLM and SnapKV.
-
-    Mean over heads and over the window's queries. A sliding window of the layer is not applied: a token out of the
-    window's reach here may still be read further up.
-
-    Args:
-        window: number of last tokens that ask; None takes the schedule's local tokens.
-    """
-
-    window: int | None = 16
-
-    def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
-        """(batch, tokens, hidden) -> (batch, tokens).
-
-        Raises:
-            ValueError: for a layer whose query and key projections are not known.
-        """
-        mask, tokens = context.mask, hidden_states.shape[1]
-        asking = slice(max(0, tokens - max(1, self.window or context.local_tokens)), tokens)
-        attention = getattr(context.module, "self_attn", getattr(context.module, "self_attention", None))
-        query, key = _queries_and_keys(attention, hidden_states, context)
-        groups = query.shape[1] // key.shape[1]
-        query = query[:, :, asking].unflatten(1, (key.shape[1], groups))  # query heads beside the key head they share
-        weights = (query @ key.transpose(-1, -2)[:, :, None]).flatten(1, 2).float() * _scale(attention)
-        if context.alibi is not None:
-            weights = weights + context.alibi.unflatten(0, (mask.shape[0], -1))
-        if (cap := getattr(attention, "attn_logit_softcapping", None)) is not None:  # Gemma 2
-            weights = (weights / cap).tanh() * cap
-        column = torch.arange(tokens, device=mask.device)
-        visible = (column <= column[asking, None]) & mask[:, None, :]  # (batch, window, tokens)
-        weights = weights.masked_fill(~visible[:, None], torch.finfo(weights.dtype).min)
-        if (sinks := getattr(attention, "sinks", None)) is not None:  # gpt-oss: one more logit per head to attend to
-            sink = sinks.float().to(weights.device)[None, :, None, None].expand(*weights.shape[:3], 1)
-            weights = torch.cat([weights, sink], dim=-1)
-        real = mask[:, asking]
-        paid = weights.softmax(dim=-1)[..., :tokens].mean(dim=1).masked_fill(~real[:, :, None], 0.0)
-        return paid.sum(dim=1) / real.sum(dim=1, keepdim=True)
-
-
 BASELINES: dict[str, Callable[..., Scorer]] = {
     "random": RandomScorer,
     "recency": RecencyScorer,
     "norm": HiddenNormScorer,
     "attention": LastWindowAttentionScorer,
+    "h2o": CumulativeAttentionScorer,
 }
-METHODS = ("full", "sdtp", *BASELINES)
+METHODS = ("full", "sdtp", *BASELINES, "oracle")
 
 
 def make_scorer(method: str, pruner: Scorer | None = None, seed: int = 0) -> Scorer | None:
-    """The scorer of a method: None for `full`, `pruner` for `sdtp`, a baseline otherwise.
+    """The scorer of a method: None for `full`, `pruner` for `sdtp`, a baseline, or an oracle yet to be shown answers.
 
     Raises:
         ValueError: for an unknown method, or `sdtp` without a pruner.
@@ -121,6 +81,10 @@ def make_scorer(method: str, pruner: Scorer | None = None, seed: int = 0) -> Sco
         raise ValueError("method 'sdtp' needs a trained pruner")
     if method in ("full", "sdtp"):
         return pruner if method == "sdtp" else None
+    if method == "oracle":
+        from .oracle import OracleScorer  # it stands on stage 1, far above this module
+
+        return OracleScorer()
     return RandomScorer(seed) if method == "random" else BASELINES[method]()
 
 
@@ -135,32 +99,3 @@ def _mix(value: Tensor) -> Tensor:
     value = (value ^ (value >> 30)) * -0x40A7B892E31B1A47
     value = (value ^ (value >> 27)) * -0x6B2FB644ECCEEE15
     return value ^ (value >> 31)
-
-
-def _scale(attention: nn.Module) -> float:
-    """What a layer multiplies its attention logits by."""
-    return attention.scaling if hasattr(attention, "scaling") else attention.inv_norm_factor
-
-
-def _queries_and_keys(attention: nn.Module, hidden_states: Tensor, context: ScoringContext) -> tuple[Tensor, Tensor]:
-    """Queries (batch, heads, tokens, head_dim) and keys (batch, key heads, tokens, head_dim) of one layer, rotated."""
-    if not any(hasattr(attention, name) for name in ("query_key_value", "qkv_proj", "q_proj")):
-        raise ValueError(
-            f"attention scores need query and key projections, which {type(context.module).__name__} lacks"
-        )
-    normed = context.module.input_layernorm(hidden_states)
-    if hasattr(attention, "query_key_value"):  # BLOOM: one projection, the parts side by side within each head
-        fused = attention.query_key_value(normed)
-        query, key, _ = fused.unflatten(-1, (attention.num_heads, 3, attention.head_dim)).unbind(-2)
-        return query.transpose(1, 2), key.transpose(1, 2)
-    if hasattr(attention, "qkv_proj"):  # Phi-3: one projection, first all queries, then all keys, then all values
-        fused = attention.qkv_proj(normed).unflatten(-1, (-1, attention.head_dim))
-        heads = attention.config.num_attention_heads
-        query, key = fused[:, :, :heads], fused[:, :, heads : heads + attention.config.num_key_value_heads]
-    else:
-        heads = (-1, attention.head_dim)
-        query, key = (proj(normed).unflatten(-1, heads) for proj in (attention.q_proj, attention.k_proj))
-    if hasattr(attention, "q_norm"):  # Qwen3 and Gemma 3 normalise each head
-        query, key = attention.q_norm(query), attention.k_norm(key)
-    rotate = import_module(type(attention).__module__).apply_rotary_pos_emb  # families pair the dimensions differently
-    return rotate(query.transpose(1, 2), key.transpose(1, 2), *context.position_embeddings)

@@ -28,6 +28,7 @@ class ScoringContext:
         local_tokens: tokens at the end of the longest row that are kept whatever they score.
         generator: for scorers that draw at random, or None.
         alibi: (batch * heads, 1, tokens) biases of an ALiBi model, else None.
+        columns: (batch, tokens) places in the conversation, pads counted, of the tokens present; -1 where none is.
     """
 
     module: nn.Module
@@ -37,12 +38,14 @@ class ScoringContext:
     local_tokens: int
     generator: torch.Generator | None = None
     alibi: Tensor | None = None
+    columns: Tensor | None = None
 
 
 class Scorer(Protocol):
     """Anything that scores tokens: higher is kept. The pruner and every baseline.
 
-    One that says `looks_at_positions = False` is spared the gathering of positions, and finds None in the context.
+    One that says `looks_at_positions = False` is spared the gathering of positions, and finds None in the context. One
+    with a method `show` is shown prompts and answers of every batch by `evaluation`, see `OracleScorer`.
     """
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:

@@ -168,7 +168,7 @@ class Session:
             compact = self.pruning.positions == "compact"
             positions = positions_of(self.adapter, forward, compact, layer, hidden, kwargs)
         alibi = None if kwargs.get("alibi") is None else alibi_of(kwargs["alibi"].to(hidden.device), columns)
-        context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi)
+        context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi, columns)
         self.running.forward = None  # a scorer may run layers of the model itself
         scores = self.pruning.scorer.score(layer, hidden, context).detach().float()
         self.running.forward = forward

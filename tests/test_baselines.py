@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdtp_lib.adapters import ModelAdapter
-from sdtp_lib.baselines import BASELINES, METHODS, LastWindowAttentionScorer, RandomScorer, make_scorer, token_rank
+from sdtp_lib.attention_scores import CumulativeAttentionScorer, LastWindowAttentionScorer
+from sdtp_lib.baselines import BASELINES, METHODS, RandomScorer, make_scorer, token_rank
+from sdtp_lib.oracle import OracleScorer
 from sdtp_lib.pruning import TokenPruning
 from sdtp_lib.schedule import PruningSchedule
 from sdtp_lib.scorers import ScoringContext
@@ -87,7 +89,7 @@ def test_recency_and_norm_rank_as_they_say():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_attention_scores_are_those_of_the_model(family):
+def test_window_attention_scores_are_those_of_the_model(family):
     layer = 3  # sees everything in every family but those whose layers all have a window
     model = tiny_model(family, attention="eager")
     if family.endswith("-window"):
@@ -101,6 +103,30 @@ def test_attention_scores_are_those_of_the_model(family):
         torch.testing.assert_close((scores * mask).sum(1), torch.ones(2))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cumulative_attention_is_the_sum_over_the_whole_attention_map(family):
+    layer, model = 3, tiny_model(family, attention="eager")
+    if family.endswith("-window"):
+        pytest.skip("attention scores look beyond a layer's window on purpose")
+    ids, mask = random_prompts([30, 18])
+    hidden, context, attention = layer_input(model, ids, mask, layer)
+    wanted = (attention * mask[:, None, :, None]).sum(dim=2).mean(dim=1)[..., :30]  # without what pads ask
+    for chunk in (1, 7, 30, 128):
+        scores = CumulativeAttentionScorer(chunk).score(layer, hidden, context)
+        torch.testing.assert_close(scores[mask.bool()], wanted[mask.bool()], atol=1e-5, rtol=1e-4)
+    if family != "gpt_oss":
+        torch.testing.assert_close((scores * mask).sum(1), mask.sum(1).float())  # every query pays 1 in all
+
+
+def test_cumulative_attention_keeps_no_map_of_all_tokens(monkeypatch):
+    ids, mask = random_prompts([300])
+    hidden, context, _ = layer_input(tiny_model(attention="eager"), ids, mask)
+    largest, softmax = [], torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda x, **options: largest.append(x.shape) or softmax(x, **options))
+    make_scorer("h2o").score(LAYER, hidden, context)
+    assert [shape[2:] for shape in largest] == [(128, 300), (128, 300), (44, 300)]
+
+
 def test_the_attention_window_may_follow_the_schedule():
     ids, mask = random_prompts([30])
     hidden, context, _ = layer_input(tiny_model(attention="eager"), ids, mask)
@@ -109,9 +135,10 @@ def test_the_attention_window_may_follow_the_schedule():
     assert not torch.equal(followed, LastWindowAttentionScorer(4).score(LAYER, hidden, context))
 
 
-def test_attention_refuses_a_layer_without_projections():
+@pytest.mark.parametrize("name", ["attention", "h2o"])
+def test_attention_refuses_a_layer_without_projections(name):
     with pytest.raises(ValueError, match="projections.*Identity"):
-        make_scorer("attention").score(1, torch.zeros(1, 3, 4), mask_context(torch.ones(1, 3).bool()))
+        make_scorer(name).score(1, torch.zeros(1, 3, 4), mask_context(torch.ones(1, 3).bool()))
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -128,7 +155,8 @@ def test_make_scorer_knows_its_methods():
     pruner = object()
     assert make_scorer("full") is None and make_scorer("sdtp", pruner) is pruner
     assert make_scorer("random", seed=5) == RandomScorer(5)
-    assert set(METHODS) == {"full", "sdtp", "random", "recency", "norm", "attention"}
+    assert set(METHODS) == {"full", "sdtp", "random", "recency", "norm", "attention", "h2o", "oracle"}
+    assert make_scorer("oracle") == OracleScorer() and make_scorer("oracle") is not make_scorer("oracle")
     with pytest.raises(ValueError, match="unknown method 'best'; known: full, sdtp, random"):
         make_scorer("best")
     with pytest.raises(ValueError, match="needs a trained pruner"):
