@@ -12,10 +12,10 @@ from statistics import median
 from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .baselines import LastWindowAttentionScorer
+from .attention_scores import LastWindowAttentionScorer
 from .benchmark import Plan, alternate
+from .presses import load_press
 from .pruning import TokenPruning
 from .report import Markdown
 from .results import markdown_table
@@ -45,7 +45,7 @@ def peers(config, pruner: Scorer, schedule: PruningSchedule, tokens: int) -> dic
         "attention scores, same stages (LazyLLM, FastV)": TokenPruning(schedule, attention),
         "attention scores, one early cut (GemFilter, FastKV)": TokenPruning(one_cut(layers, share), attention),
     }
-    if press := _snapkv(1 - share):
+    if press := load_press("SnapKVPress", compression_ratio=1 - share):
         sides["cache alone (SnapKV by kvpress)"] = press
     return sides
 
@@ -100,19 +100,3 @@ def peers_table(found: dict[str, dict]) -> Markdown:
         {"Method": name} | {title: row[key] for key, title in columns.items()} | {"KV kept, %": 100 * row["keys"]}
         for name, row in found.items()
     ], digits=3))  # fmt: skip
-
-
-def _snapkv(ratio: float) -> Context | None:
-    """kvpress's SnapKV, or None where kvpress is missing or does not run.
-
-    Importing kvpress wraps transformers' attention functions for good, which this press does not need.
-    """
-    stock = dict(ALL_ATTENTION_FUNCTIONS.items())
-    try:
-        from kvpress import SnapKVPress
-    except ImportError:
-        return None
-    finally:
-        for name, function in stock.items():
-            ALL_ATTENTION_FUNCTIONS[name] = function
-    return SnapKVPress(compression_ratio=ratio)
