@@ -82,6 +82,29 @@ def paper_ours(rows: Iterable[tuple], digits: int = 2) -> Markdown:
     return Markdown(results.markdown_table(table))
 
 
+def differences_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
+    """Paired differences from the full model, one row per method, or per method and dataset or category.
+
+    Args:
+        found: method -> what `evaluation.paired.paired_differences` gave.
+        part: "average", "categories" or "tasks".
+
+    Raises:
+        ValueError: for another part.
+    """
+    if part not in ("average", "categories", "tasks"):
+        raise ValueError(f"part must be average, categories or tasks, got {part!r}")
+    rows = []
+    for method, differences in found.items():
+        cells = {"average": differences["average"]} if part == "average" else differences[part]
+        for name, cell in cells.items():
+            row = {"method": method} if part == "average" else {"method": method, part: name}
+            points = {"pruned - full": cell["difference"], "95% from": cell["ci95"][0], "to": cell["ci95"][1]}
+            signed = {title: _number(value, 1, sign=True) for title, value in points.items()}
+            rows.append(row | signed | {"standard error": cell["stderr"], "n": cell["n"], "": cell["verdict"]})
+    return Markdown(results.markdown_table(rows, digits=1))
+
+
 def table2_beside_paper(document: Mapping) -> Markdown:
     """Table 2 beside a latency document, see `latency_report.table2_rows`: speedups, limits and FLOPs pruned / full."""
     return Markdown(results.markdown_table(table2_rows(document), digits=2))

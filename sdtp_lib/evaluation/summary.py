@@ -30,6 +30,18 @@ def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> list[float]:
     return [round(float(low), 4), round(float(high), 4)]
 
 
+def standard_error(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard error of the plain mean of the groups' means, or None if a group has one score alone.
+
+    Args:
+        groups: one list of scores per dataset.
+    """
+    if min(map(len, groups)) < 2:
+        return None
+    variances = [np.var(np.asarray(group, float), ddof=1) / len(group) for group in groups]
+    return round(float(np.sqrt(sum(variances)) / len(groups)), 4)
+
+
 def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
     """Scores (0 to 100) per dataset and category, their plain mean over datasets, and the compression.
 
@@ -38,9 +50,9 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
         seed: of the bootstrap.
 
     Returns:
-        `average`, `ci95`, `tasks` {dataset: score, n, ci95, category, metric, prompt_tokens, truncated}, `categories`
-        {category: score, n, ci95}, `prompt_tokens` (mean), `tokens_per_layer` (mean of each layer) and `compression`,
-        the paper's 1/tau: prompt tokens over the mean over layers of the tokens present.
+        `average`, `ci95`, `stderr`, `tasks` {dataset: score, n, ci95, stderr, category, metric, prompt_tokens,
+        truncated}, `categories` {category: score, n, ci95, stderr}, `prompt_tokens` (mean), `tokens_per_layer` (mean of
+        each layer) and `compression`, the paper's 1/tau: prompt tokens over the mean over layers of the tokens present.
 
     Raises:
         ValueError: without samples.
@@ -64,7 +76,7 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
     prompt_tokens = np.mean([sample["prompt_tokens"] for sample in samples])
     layers = np.mean([sample["tokens_per_layer"] for sample in samples], axis=0)
     return {
-        "average": average["score"], "ci95": average["ci95"], "tasks": tasks,
+        "average": average["score"], "ci95": average["ci95"], "stderr": average["stderr"], "tasks": tasks,
         "categories": {name: _cell(groups, seed) for name, groups in members.items() if groups},
         "prompt_tokens": round(float(prompt_tokens), 4),
         "tokens_per_layer": [round(float(tokens), 4) for tokens in layers],
@@ -94,4 +106,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _cell(groups: list[list[float]], seed: int) -> dict:
     score = np.mean([np.mean(group) for group in groups])
-    return {"score": round(float(score), 4), "n": sum(map(len, groups)), "ci95": interval(groups, seed)}
+    return {
+        "score": round(float(score), 4), "n": sum(map(len, groups)), "ci95": interval(groups, seed),
+        "stderr": standard_error(groups),
+    }  # fmt: skip
