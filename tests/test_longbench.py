@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from small_records import LAYERS, small_model, small_records, small_tokenizer
 
 from sdtp_lib.baselines import RandomScorer
 from sdtp_lib.data import longbench_records
@@ -21,24 +21,17 @@ from sdtp_lib.pruning import TokenPruning
 from sdtp_lib.schedule import PruningSchedule
 from sdtp_lib.scorers import TokenPruner
 
-LAYERS = 6
 SCHEDULE = PruningSchedule(layers=(2, 4), keep_ratio=0.7, min_local_tokens=8)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(documents=200)
+    return small_tokenizer()
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer):
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=LAYERS,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config).eval().requires_grad_(False)
+def model():
+    return small_model()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def pruner():
 
 @pytest.fixture(scope="module")
 def records():
-    return [record for name in TASKS for record in longbench_mini(name, 2, seed=7, tokens=(60, 140))]
+    return small_records()
 
 
 def answering(model, tokenizer, records, monkeypatch):
@@ -177,8 +170,10 @@ def test_summary_by_hand():
     assert summary["categories"]["SingleDoc"]["score"] == 75 and summary["categories"]["SingleDoc"]["n"] == 4
     assert list(summary["categories"]) == ["SingleDoc", "Code"]
     assert summary["tasks"]["qasper"] | {"ci95": 0} == {
-        "score": 50, "n": 3, "ci95": 0, "category": "SingleDoc", "metric": "f1", "prompt_tokens": 100, "truncated": 0
+        "score": 50, "n": 3, "ci95": 0, "stderr": round(50 / 3**0.5, 4), "category": "SingleDoc", "metric": "f1",
+        "prompt_tokens": 100, "truncated": 0,
     }  # fmt: skip
+    assert summary["tasks"]["lcc"]["stderr"] is None and summary["stderr"] is None  # one sample has no spread
     assert summary["compression"] == pytest.approx(100 / 75, abs=1e-4)
     with pytest.raises(ValueError, match="no samples"):
         summarise([])
@@ -209,6 +204,10 @@ def test_compare_gives_table_1(model, tokenizer, records, pruner):
     assert list(table["method"]) == ["full", "sdtp", "sdtp-low", "random", "recency"]
     full, sdtp, low, random, recency = table["1/tau"]
     assert full == 1 and 1 < low < sdtp == random == recency
+    assert "against_full" not in results["full"]
+    for result in list(results.values())[1:]:
+        difference = result["against_full"]["average"]["difference"]
+        assert difference == pytest.approx(result["average"] - results["full"]["average"], abs=1e-3)
     assert table["AVG"][1] == results["sdtp"]["average"] and table["AVG ci95"][1] == results["sdtp"]["ci95"]
     assert table1({"x": summarise([sample("lcc", 1.0)])})["FewShot"].isna().all()
 
@@ -216,8 +215,8 @@ def test_compare_gives_table_1(model, tokenizer, records, pruner):
 def test_low_rows_take_the_low_preset(model, tokenizer, records, pruner, monkeypatch):
     asked = []
     monkeypatch.setattr("sdtp_lib.evaluation.longbench.measure", lambda *args, **_: asked.append(args[3:5]) or ({}, []))
-    compare(model, tokenizer, records, pruner, ["full", "sdtp-low", "attention"])
-    assert asked == [("full", "paper"), ("sdtp", "low"), ("attention", "paper")]
+    compare(model, tokenizer, records, pruner, ["norm", "sdtp-low", "attention"])
+    assert asked == [("norm", "paper"), ("sdtp", "low"), ("attention", "paper")]
     with pytest.raises(ValueError, match="unknown method 'best'"):
         compare(model, tokenizer, records, pruner, ["full", "best"])
     with pytest.raises(ValueError, match="needs a trained pruner"):
@@ -247,7 +246,7 @@ def folder(model, tokenizer, pruner, records, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("method", ["full", "sdtp", "random"])
+@pytest.mark.parametrize("method", ["full", "sdtp", "random", "h2o", "oracle"])
 def test_evaluate_writes_what_it_returns(folder, tmp_path, method):
     output = tmp_path / "deep" / f"{method}.json"
     result = evaluate(

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
 from .metrics import DATASETS, score
-from .prompts import build_prompt, encode
+from .prompts import build_prompt, encode, encode_answer
+from .sample_files import SampleFile
 
 
 @torch.inference_mode()
@@ -26,28 +27,36 @@ def score_records(
     batch_size: int = 8,
     templates: Mapping[str, str] | None = None,
     title: str | None = None,
+    file: SampleFile | None = None,
 ) -> list[dict]:
     """Answer every record greedily and score it; left-padded batches of one answer length, longest prompts first.
 
     Args:
         records: LongBench records.
-        pruning: prunes each prompt; None runs the model as it is.
+        pruning: prunes each prompt; None runs the model as it is. A scorer with a method `show` is shown each batch and
+            its answers first.
         templates: dataset -> prompt template, see `load_templates`.
         title: label of the progress bar (TQDM_DISABLE=1 hides it).
+        file: gets the samples of each batch as soon as it is done; records that it holds are not asked again.
 
     Returns:
         One dict per record, in order: `_id`, `dataset`, `prompt_tokens`, `truncated`, `tokens_per_layer` (tokens of the
         prompt present at each layer), `prediction`, `answers`, `score` (0 to 1).
 
     Raises:
-        ValueError: before the model runs, for a `batch_size` below 1, an unknown dataset, or an empty prompt.
+        ValueError: before the model runs, for a `batch_size` below 1, an unknown dataset, an empty prompt, or a
+            record that `file` holds with another prompt.
     """
     check_batch_size(batch_size)
-    prompts = []
+    texts, prompts = [], []
     for record in records:
         text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
         limit = model.config.max_position_embeddings - spec.max_new_tokens
+        texts.append(text)
         prompts.append(encode(tokenizer, text, limit, spec.chat))
+    samples: list[dict | None] = [
+        None if file is None else file.find(record, ids) for record, (ids, _) in zip(records, prompts, strict=True)
+    ]
     answer_length = [DATASETS[record["dataset"]].max_new_tokens for record in records]
     order = sorted(range(len(records)), key=lambda i: (answer_length[i], len(prompts[i][0])), reverse=True)
     batches: list[list[int]] = []
@@ -55,10 +64,13 @@ def score_records(
         if not batches or len(batches[-1]) == batch_size or answer_length[batches[-1][0]] != answer_length[i]:
             batches.append([])
         batches[-1].append(i)
-    samples: list[dict] = [{} for _ in records]
-    with tqdm(total=len(records), desc=title, unit="prompt") as bar:
-        for batch in batches:
+    missing = [left for batch in batches if (left := [i for i in batch if samples[i] is None])]
+    with tqdm(total=sum(map(len, missing)), desc=title, unit="prompt") as bar:
+        for batch in missing:
             ids = [prompts[i][0] for i in batch]
+            if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
+                known = [encode_answer(tokenizer, records[i], texts[i]) for i in batch]
+                scorer.show(model, pruning.schedule.layers, ids, known)
             predictions, present = _answer(model, tokenizer, ids, answer_length[batch[0]], pruning)
             for i, prediction, tokens in zip(batch, predictions, present, strict=True):
                 record = records[i]
@@ -68,6 +80,8 @@ def score_records(
                     "answers": record["answers"],
                     "score": score(record["dataset"], prediction, record["answers"], record.get("all_classes")),
                 }  # fmt: skip
+            if file is not None:
+                file.write([samples[i] for i in batch], ids)
             bar.update(len(batch))
     return samples
 

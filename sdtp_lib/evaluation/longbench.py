@@ -19,7 +19,9 @@ from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
 from .answers import check_batch_size, score_records
 from .metrics import MINI, expand_tasks
+from .paired import paired_differences
 from .prompts import load_templates
+from .sample_files import SampleFile, run_settings
 from .summary import summarise
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
@@ -47,7 +49,7 @@ def evaluate(
 
     Args:
         tasks: `longbench_mini`, `longbench`, dataset names, or several of them (see `expand_tasks`).
-        method: `full` (no pruning), `sdtp` (the trained pruner), or a name of `BASELINES`.
+        method: `full` (no pruning), `sdtp` (the trained pruner), a name of `BASELINES`, or `oracle`.
         schedule: a preset's name or a schedule; without effect for `full`.
         limit: records per dataset; None takes all.
         model: `demo` (default), a folder, or a Hub name; see `load_model`.
@@ -102,6 +104,9 @@ def compare(
 ) -> dict[str, dict]:
     """Several methods on the same records, for `table1`: method -> what `summarise` gives.
 
+    Where "full" is among the methods, every other one's summary says under `against_full` what `paired_differences`
+    finds on the same samples.
+
     Args:
         records: LongBench records, of any number of datasets.
         methods: names of METHODS; with `-low` behind them under the `low` preset instead of `paper`.
@@ -113,10 +118,16 @@ def compare(
     """
     for method in methods:
         make_scorer(method.removesuffix("-low"), pruner)
-    found = {}
+    found, samples = {}, {}
     for method in methods:
         schedule = (schedules or {}).get(method, "low" if method.endswith("-low") else "paper")
-        found[method], _ = measure(model, tokenizer, records, method.removesuffix("-low"), schedule, pruner, **options)
+        name = method.removesuffix("-low")
+        found[method], samples[method] = measure(
+            model, tokenizer, records, name, schedule, pruner, title=method, **options
+        )
+    for method in methods:
+        if "full" in samples and method != "full":
+            found[method]["against_full"] = paired_differences(samples["full"], samples[method], options.get("seed", 0))
     return found
 
 
@@ -130,18 +141,29 @@ def measure(
     *,
     seed: int = 0,
     positions: str = "original",
+    folder: str | os.PathLike | None = None,
+    resume: bool = True,
+    title: str | None = None,
     **options,
 ) -> tuple[dict, list[dict]]:
     """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
 
     Args:
+        folder: where each sample is written as soon as its batch is done, to `<title>.jsonl`; a run that was killed
+            goes on there.
+        resume: False starts that file anew, as after a change of the code, which the file cannot notice.
+        title: what to call the run; by default its method.
         options: `batch_size` and `templates` of `score_records`.
 
     Raises:
-        ValueError: for an unknown method or schedule, or `sdtp` without a pruner.
+        ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
-    pruning = make_pruning(model, method, schedule, pruner, seed, positions)
-    samples = score_records(model, tokenizer, records, pruning, title=method, **options)
+    pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions), None, title or method
+    if folder is not None:
+        used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
+        settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
+        file = SampleFile(Path(folder) / f"{title}.jsonl", settings, resume)
+    samples = score_records(model, tokenizer, records, pruning, title=title, file=file, **options)
     return summarise(samples, seed), samples
 
 

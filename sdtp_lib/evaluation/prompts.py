@@ -102,6 +102,20 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int, chat: bo
     return ids, truncated
 
 
+def encode_answer(tokenizer: PreTrainedTokenizerBase, record: dict, prompt: str) -> list[int]:
+    """Token ids of a record's first answer as the model would go on from `prompt` (its text), at most the dataset's
+    answer length.
+
+    LongBench-mini says what stands between prompt and answer; elsewhere that is a space, unless the prompt ends with
+    white space or asks for code.
+    """
+    spec, name = DATASETS[record["dataset"]], record["dataset"]
+    tight = spec.category == "Code" or prompt[-1:].isspace()
+    before = TASKS[name].before if name in TASKS else "" if tight else " "
+    ids = tokenizer(before + record["answers"][0], add_special_tokens=False)["input_ids"]
+    return ids[: spec.max_new_tokens]
+
+
 def _wrap(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     turn = [{"role": "user", "content": prompt}]
     text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)

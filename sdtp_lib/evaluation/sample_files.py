@@ -1,0 +1,123 @@
+"""Scored samples on disk as they come: one line of JSON each, so that a killed run goes on where it stopped.
+
+The first line holds the settings of the run. Every further line holds one sample of `score_records` and a digest of the
+prompt's token ids and the answers, so that a sample is never taken for that of another prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..results import append_jsonl, check_resumable, environment_record
+from ..saliency import fingerprint, label
+from ..schedule import PruningSchedule
+
+
+class SampleFile:
+    """The samples of one method, read when the file is opened and appended batch by batch.
+
+    A last line that was torn by a kill is dropped; so is everything if `resume` is False.
+
+    Args:
+        path: JSONL file, made if missing.
+        settings: plain JSON values that decide what the samples are. Those found in the file must be equal, but for
+            `commit`, which is there to be read.
+
+    Raises:
+        ValueError: naming the setting that differs from the file's, or a line that is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any], resume: bool = True):
+        self.path, self.samples = Path(path), {}
+        settings = json.loads(json.dumps(settings))  # as it will be read: lists for tuples
+        if not resume:
+            self.path.unlink(missing_ok=True)
+        header, *samples = self._read() or [None]
+        if header is None:
+            append_jsonl(self.path, [{"settings": settings}])
+        else:
+            found = header.get("settings", {})
+            try:
+                check_resumable(found, settings, sorted(({*found, *settings}) - {"commit"}))
+            except ValueError as error:
+                raise ValueError(f"{error}; delete {self.path} to start over") from None
+        for sample in samples:
+            self.samples[sample["dataset"], sample["_id"]] = sample
+
+    def find(self, record: dict, prompt: Sequence[int]) -> dict | None:
+        """The sample of a record that was asked with these token ids, or None if it is still to be answered.
+
+        Raises:
+            ValueError: if the file holds one of that name with another prompt or other answers.
+        """
+        stored = self.samples.get((record["dataset"], record["_id"]))
+        if stored is None:
+            return None
+        if stored["digest"] != digest(prompt, record["answers"]):
+            raise ValueError(
+                f"cannot resume: {self.path} holds {record['dataset']} record {record['_id']} with another prompt or "
+                "other answers; delete it to start over"
+            )
+        return {name: value for name, value in stored.items() if name != "digest"}
+
+    def write(self, samples: Sequence[dict], prompts: Sequence[Sequence[int]]) -> None:
+        """Append the samples of one batch, asked with the token ids `prompts`."""
+        rows = [{**s, "digest": digest(ids, s["answers"])} for s, ids in zip(samples, prompts, strict=True)]
+        append_jsonl(self.path, rows)
+        self.samples.update({(row["dataset"], row["_id"]): row for row in rows})
+
+    def _read(self) -> list[dict]:
+        """Every whole line; what follows the last line end is cut off the file."""
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+        rows = []
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                row = json.loads(line)
+                complete = "settings" in row if number == 1 else row.keys() >= {"dataset", "_id", "digest"}
+            except (ValueError, AttributeError, TypeError):
+                complete = False
+            if not complete:
+                raise ValueError(f"{self.path} line {number} is damaged; delete the file to start over")
+            rows.append(row)
+        return rows
+
+
+def digest(prompt: Sequence[int], answers: Sequence[str]) -> str:
+    """Identifies a prompt's token ids and the answers it is scored against."""
+    return hashlib.sha256(json.dumps([list(prompt), list(answers)]).encode()).hexdigest()[:16]
+
+
+def run_settings(
+    model: PreTrainedModel, method: str, schedule: PruningSchedule, scorer: Any = None, **details
+) -> dict[str, Any]:
+    """What decides the samples of a run, as plain JSON values: model and weights, method, schedule, pruner, versions.
+
+    The batch size is not among them: a prompt's answer does not depend on the others in its batch.
+
+    Args:
+        scorer: its weights are told apart by a hash if it has any.
+        details: further settings, such as seed and positions.
+    """
+    environment = environment_record(model)
+    return {
+        "model": label(model.name_or_path), "fingerprint": fingerprint(model), "dtype": str(model.dtype)[6:],
+        "attention": model.config._attn_implementation, "method": method, "schedule": schedule.to_dict(),
+        "pruner": fingerprint(scorer) if isinstance(scorer, nn.Module) else None, **details,
+        "device": environment["device"], "torch": torch.__version__, "transformers": transformers.__version__,
+        "commit": environment["commit"],
+    }  # fmt: skip

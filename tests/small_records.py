@@ -1,0 +1,34 @@
+"""A tiny random model with a tokenizer of the demo's corpus, and a few short LongBench-mini records for it."""
+
+from functools import cache
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from sdtp_lib.demo.corpus import TASKS, longbench_mini
+from sdtp_lib.demo.train import build_tokenizer
+
+LAYERS = 6
+
+
+@cache
+def small_tokenizer():
+    """Trained on 200 documents."""
+    return build_tokenizer(documents=200)
+
+
+def small_model(**options):
+    """Qwen2 of six layers, float32."""
+    torch.manual_seed(0)
+    tokenizer = small_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=LAYERS,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, **options,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).eval().requires_grad_(False)
+
+
+def small_records(each=2):
+    """`each` of every dataset."""
+    return [record for name in TASKS for record in longbench_mini(name, each, seed=7, tokens=(60, 140))]
