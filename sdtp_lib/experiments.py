@@ -185,10 +185,14 @@ def log_table(rows: Sequence[dict]) -> Markdown:
 
 def longbench(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: str, source: str | None, limit: int | None,
-    pruner: Scorer, methods: Sequence[str], seed: int = 0,
+    pruner: Scorer, methods: Sequence[str], **options,
 ) -> dict[str, dict]:  # fmt: skip
-    """Table 1's data: method -> summary, on the same records; `source` None: the embedded set or the Hub's copy."""
-    return compare(model, tokenizer, records_of(tasks, limit, source), pruner, methods, seed=seed)
+    """Table 1's data: method -> summary, on the same records; `source` None: the embedded set or the Hub's copy.
+
+    Args:
+        options: of `evaluation.longbench.measure`.
+    """
+    return compare(model, tokenizer, records_of(tasks, limit, source), pruner, methods, **options)
 
 
 def losses_against_paper(found: dict[str, dict]) -> Markdown:

@@ -227,3 +227,15 @@ def flat_in_stages(data: dict) -> Finding:
     scores = [p["score"] for p in data["points"] if p["method"] == PRUNED and low <= p["stages"] <= high]
     text = f"{min(scores):.1f} to {max(scores):.1f} over {low} to {high} stages, full {data['full']:.1f}"
     return Finding(text, max(scores) - min(scores) <= FLAT)
+
+
+def downstream(holds: Callable[[float, float], bool]) -> Reader:
+    """Means over the tasks of full and SDTP; `holds(full, pruned)`."""
+
+    def read(data: dict) -> Finding | None:
+        if not {FULL, PRUNED} <= data.keys():
+            return None
+        full, pruned = (mean(row["score"] for row in data[name].values()) for name in (FULL, PRUNED))
+        return Finding(f"{len(data[FULL])} tasks, {FULL} {full:.1f}, {PRUNED} {pruned:.1f}", holds(full, pruned))
+
+    return read

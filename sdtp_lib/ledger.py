@@ -66,6 +66,8 @@ RESULT_FILES = {
     "table1_longbench": ResultFile(
         "06", "{method: what evaluation.summary.summarise gives}, by evaluation.longbench.compare"
     ),
+    "table3_downstream": ResultFile("07", "what evaluation.downstream.downstream gives"),
+    "table6_kv_compression": ResultFile("08", "what evaluation.kv_compression.score_compressed gives"),
     "{fig4_single_cut,fig5_stages,quality_flops}": ResultFile(
         "09", "{full: 0 to 100, points: [what evaluation.schedules.quality gives]}"
     ),

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .. import paper_numbers as paper
 from ..adapters import ModelAdapter
 from ..presses import load_press
 from ..pruning import TokenPruning
+from ..report import Markdown, paper_ours
+from ..results import markdown_table
 from ..schedule import PruningSchedule
 from ..scorers import Scorer
 from ..trace import PruningTrace
@@ -139,6 +143,33 @@ def score_compressed(
         if cut and name:
             found[title]["against_press"] = paired_differences(samples[name], samples[title], seed)
     return found
+
+
+def compression_table(found: Mapping[str, dict]) -> Markdown:
+    """What `score_compressed` gave: score, cache, paired differences from the full model and from the press alone."""
+    rows = []
+    for name, row in found.items():
+        shown = {"": name, "score": row["average"], "keys left, %": 100 * row["cache"], "n": _count(row)}
+        for title, key in (("- full", "against_full"), ("- press alone", "against_press")):
+            cell = row.get(key, {}).get("average") if name != "full" else None
+            shown[title] = cell["difference"] if cell else None
+            shown[f"{title}, 95%"] = "{:+.1f} to {:+.1f}".format(*cell["ci95"]) if cell else None
+        rows.append(shown)
+    return Markdown(markdown_table(rows, digits=1))
+
+
+def against_paper(found: Mapping[str, dict]) -> Markdown:
+    """Points lost against the full model: Table 6's mean over its four tasks, and ours; then what SDTP adds to H2O."""
+    theirs = {column: mean(row[column] for row in paper.TABLE6.values()) for column in paper.TABLE6_COLUMNS}
+    names = {"local 40%": "local", "H2O 40%": "h2o", "SDTP + H2O 40%": "sdtp+h2o"}
+    full = found["full"]["average"]
+    rows = [(title, theirs[title] - theirs["full"], found[name]["average"] - full) for title, name in names.items()]
+    added = [lost[title] for lost in (theirs, {t: found[n]["average"] for t, n in names.items()}) for title in names]
+    return paper_ours([*rows, ("SDTP on top of H2O, against H2O alone", added[2] - added[1], added[5] - added[4])])
+
+
+def _count(row: Mapping) -> int:
+    return sum(task["n"] for task in row["tasks"].values())
 
 
 def cache_share(samples: Sequence[dict], adapter: ModelAdapter, kept: float) -> float:

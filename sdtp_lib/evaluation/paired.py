@@ -40,9 +40,9 @@ def paired_differences(full: Sequence[dict], pruned: Sequence[dict], seed: int =
     categories = dict.fromkeys(DATASETS[name].category for name in groups)
     members = {c: [group for name, group in groups.items() if DATASETS[name].category == c] for c in categories}
     return {
-        "average": _cell(list(groups.values()), seed),
-        "categories": {name: _cell(member, seed) for name, member in members.items()},
-        "tasks": {name: _cell([group], seed) for name, group in groups.items()},
+        "average": difference_cell(list(groups.values()), seed),
+        "categories": {name: difference_cell(member, seed) for name, member in members.items()},
+        "tasks": {name: difference_cell([group], seed) for name, group in groups.items()},
     }
 
 
@@ -50,7 +50,8 @@ def _key(sample: dict) -> tuple[str, str]:
     return sample["dataset"], sample["_id"]
 
 
-def _cell(groups: list[list[float]], seed: int) -> dict:
+def difference_cell(groups: Sequence[Sequence[float]], seed: int = 0) -> dict:
+    """One cell of `paired_differences`: `groups` holds the differences of each dataset, in points."""
     low, high = interval(groups, seed)
     if min(map(len, groups)) < FEWEST:
         verdict = UNKNOWN

@@ -1,0 +1,48 @@
+"""Harness tasks under several methods: the same samples, paired differences, likelihood of the right answer."""
+
+import math
+
+import pytest
+
+from sdtp_lib.evaluation.downstream import downstream, downstream_table, mean_score
+from sdtp_lib.models import load_model, load_pruner
+from sdtp_lib.schedule import PruningSchedule
+
+
+@pytest.fixture(scope="module")
+def found():
+    model, tokenizer = load_model("demo", dtype="float32")
+    pruner = load_pruner(None, model, PruningSchedule.preset("paper", 14)).float()
+    tasks = ["mini_choice_singledoc_qa", "mini_choice_few_shot"]
+    return downstream(model, tokenizer, tasks, ["full", "sdtp", "random"], pruner, limit=6)
+
+
+def test_every_method_answers_the_same_samples(found):
+    assert set(found) == {"full", "sdtp", "random"}
+    for tasks in found.values():
+        assert list(tasks) == ["mini_choice_few_shot", "mini_choice_singledoc_qa"]
+        for row in tasks.values():
+            assert row["n"] == len(row["samples"]) == 6 and set(row["samples"]) <= {0.0, 100.0}
+            assert row["score"] == pytest.approx(sum(row["samples"]) / 6)
+            assert row["perplexity"] == pytest.approx(math.exp(-row["gold_logprob"])) and row["perplexity"] >= 1
+
+
+def test_differences_are_paired_and_the_pruner_keeps_what_random_loses(found):
+    assert all("against_full" not in row for row in found["full"].values())
+    for name, row in found["random"].items():
+        lost = [b - a for a, b in zip(found["full"][name]["samples"], row["samples"], strict=True)]
+        assert row["against_full"]["difference"] == pytest.approx(sum(lost) / 6, abs=1e-3)
+    assert mean_score(found["sdtp"]) >= mean_score(found["random"])
+    nats = {method: sum(row["gold_logprob"] for row in tasks.values()) for method, tasks in found.items()}
+    assert nats["random"] < nats["sdtp"] <= 0
+
+
+def test_the_table_has_a_mean_for_every_method(found):
+    lines = downstream_table(found).splitlines()
+    assert len(lines) == 2 + 3 * 3 and sum("mean" in line for line in lines) == 3
+
+
+def test_bad_names_are_refused():
+    model, tokenizer = load_model("demo")
+    with pytest.raises(ValueError, match="unknown method 'magic'"):
+        downstream(model, tokenizer, ["mini_choice_few_shot"], ["magic"], limit=1)
