@@ -128,7 +128,8 @@ def test_plain_forward_with_and_without_a_cache(family):
         assert trace.pruned and trace.kv_lengths == [] and without.past_key_values is None
         cached = model(**inputs, use_cache=True)
         last = model(**inputs, use_cache=False, logits_to_keep=2).logits
-    assert torch.equal(without.logits, cached.logits) and torch.equal(last, cached.logits[:, -2:])
+    assert torch.equal(without.logits, cached.logits)
+    assert close(last, cached.logits[:, -2:])  # the head's product of fewer rows may add in another order
     assert cached.logits.shape[1] == SCHEDULE.lengths(40, 6)[-1]
     for row, n in enumerate((40, 23)):
         reference, kept = Reference(model, SCHEDULE, PRUNER).run(ids[row, 40 - n :], n)
