@@ -4,7 +4,13 @@ import math
 
 import pytest
 
-from sdtp_lib.evaluation.downstream import downstream, downstream_table, mean_score
+from sdtp_lib.evaluation.downstream import (
+    against_paper,
+    downstream,
+    downstream_bars,
+    downstream_table,
+    mean_score,
+)
 from sdtp_lib.models import load_model, load_pruner
 from sdtp_lib.schedule import PruningSchedule
 
@@ -46,3 +52,10 @@ def test_bad_names_are_refused():
     model, tokenizer = load_model("demo")
     with pytest.raises(ValueError, match="unknown method 'magic'"):
         downstream(model, tokenizer, ["mini_choice_few_shot"], ["magic"], limit=1)
+
+
+def test_beside_the_paper_and_drawn(found):
+    lines = against_paper(found).splitlines()[2:]
+    ours = mean_score(found["sdtp"]) - mean_score(found["full"])
+    assert len(lines) == 3 and all(f" {ours:.2f} " in line for line in lines) and "1.26" in lines[0]
+    assert downstream_bars(found)._repr_png_().startswith(b"\x89PNG")

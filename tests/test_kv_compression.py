@@ -9,7 +9,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sdtp_lib import PruningSchedule, TokenPruner, TokenPruning
 from sdtp_lib.adapters import ModelAdapter
-from sdtp_lib.evaluation.kv_compression import PRESSES, Compressed, cache_share, score_compressed
+from sdtp_lib.evaluation.kv_compression import (
+    PRESSES,
+    Compressed,
+    against_paper,
+    cache_share,
+    compression_table,
+    score_compressed,
+)
 from sdtp_lib.presses import load_press
 
 pytestmark = [
@@ -107,3 +114,18 @@ def test_a_padded_batch_is_refused():
     model, pruning = tiny_model(), TokenPruning(schedule_of(), tiny_pruner((2, 3, 5)))
     with pytest.raises(ValueError, match="padded batches"), Compressed(press_of("local"), pruning)(model):
         generate(model, *random_prompts([60, 50]))
+
+
+def test_tables_say_what_sdtp_adds_to_a_press():
+    def row(score, cache, *differences):
+        keys = ("against_full", "against_press")
+        cells = [{"average": {"difference": value, "ci95": [value - 1, value + 1]}} for value in differences]
+        return {"average": score, "cache": cache, "tasks": {"a": {"n": 3}}, **dict(zip(keys, cells, strict=False))}
+
+    found = {"full": row(90.0, 1.0), "local": row(50.0, 0.4, -40.0), "h2o": row(88.0, 0.4, -2.0),
+             "sdtp+h2o": row(87.5, 0.3, -2.5, -0.5)}  # fmt: skip
+    last = [cell.strip() for cell in compression_table(found).splitlines()[-1].split("|")[1:-1]]
+    assert last == ["sdtp+h2o", "87.5", "30.0", "3", "-2.5", "-3.5 to -1.5", "-0.5", "-1.5 to +0.5"]
+    beside = [[cell.strip() for cell in line.split("|")[1:-1]] for line in against_paper(found).splitlines()[2:]]
+    assert [line[2] for line in beside] == ["-40.00", "-2.00", "-2.50", "-0.50"]
+    assert beside[1][1] == "0.07" and beside[3][1] == "-0.21"  # Table 6: H2O alone, and SDTP on top of it
