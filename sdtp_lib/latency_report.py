@@ -150,6 +150,7 @@ def _what(metadata: Mapping, mode: str) -> list[str]:
         f"transformers {metadata.get('transformers')}; profile {metadata.get('profile')}.",
         "- A speedup compares with the full model timed in turns with that schedule, not with the baseline's row.",
         f"- FLOPs are counted, not measured; the ratio is pruned / full, {end}.",
+        "- Peak GB, model included: on a GPU what was allocated; on a CPU what a fresh process held in the prefill.",
         "- / limit: measured over what the schedule allows. Prefill: full / pruned FLOPs, attention causal; more than "
         "1 is possible where the backend computes it densely, or where it costs more time than its FLOPs.",
     ]
