@@ -83,7 +83,7 @@ def paper_ours(rows: Iterable[tuple], digits: int = 2) -> Markdown:
 
 
 def differences_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
-    """Paired differences from the full model, one row per method, or per method and dataset or category.
+    """Paired differences from another run (the full model), one row per method, or per method and dataset or category.
 
     Args:
         found: method -> what `evaluation.paired.paired_differences` gave.
@@ -99,10 +99,10 @@ def differences_table(found: Mapping[str, dict], part: str = "average") -> Markd
         cells = {"average": differences["average"]} if part == "average" else differences[part]
         for name, cell in cells.items():
             row = {"method": method} if part == "average" else {"method": method, part: name}
-            points = {"pruned - full": cell["difference"], "95% from": cell["ci95"][0], "to": cell["ci95"][1]}
-            signed = {title: _number(value, 1, sign=True) for title, value in points.items()}
+            points = {"difference": cell["difference"], "95% from": cell["ci95"][0], "to": cell["ci95"][1]}
+            signed = {title: _number(value, 2, sign=True) for title, value in points.items()}
             rows.append(row | signed | {"standard error": cell["stderr"], "n": cell["n"], "": cell["verdict"]})
-    return Markdown(results.markdown_table(rows, digits=1))
+    return Markdown(results.markdown_table(rows, digits=2))
 
 
 def table2_beside_paper(document: Mapping) -> Markdown:

@@ -72,10 +72,10 @@ def test_table_of_differences():
     found = {"sdtp": paired_differences(side([1] * 8), side([1] * 7 + [0]))}
     head, _, row = differences_table(found).splitlines()
     assert [cell.strip() for cell in head.strip("|").split("|")] == [
-        "method", "pruned - full", "95% from", "to", "standard error", "n", "",
+        "method", "difference", "95% from", "to", "standard error", "n", "",
     ]  # fmt: skip
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == ["sdtp", "-12.5", "-37.5", "0.0", "12.5", "8", "no difference seen"]
+    assert cells == ["sdtp", "-12.50", "-37.50", "0.00", "12.50", "8", "no difference seen"]
     assert "| qasper" in differences_table(found, "tasks") and "| SingleDoc" in differences_table(found, "categories")
     with pytest.raises(ValueError, match="part must be"):
         differences_table(found, "rows")
