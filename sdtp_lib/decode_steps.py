@@ -86,7 +86,7 @@ def _step(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Tensor:
 def _shares(model: PreTrainedModel, token: Tensor, cache: DynamicCache, steps: int) -> dict[str, float]:
     """Share of each part in the time of all operations, on the device that runs them."""
     gpu = model.device.type == "cuda"
-    with profile(use_device="cuda" if gpu else None, use_kineto=gpu) as profiler:  # kineto prints; a CPU needs none
+    with profile(use_device="cuda" if gpu else None, use_kineto=gpu) as profiler:
         for _ in range(steps):
             token = _step(model, token, cache)
     times = {

@@ -34,6 +34,7 @@ KERNEL = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "KINETO_LOG_LEVEL": "99",  # PyTorch's profiler prints a line whenever it starts or stops
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,10 +66,11 @@ def downstream(
     manager, found = TaskManager(include_path=str(TASKS)), {}
     for method in methods:
         pruning = make_pruning(model, method, schedule, pruner, seed)
-        run = simple_evaluate(
-            SDTPLM(model, tokenizer, pruning, batch_size=batch_size), tasks=list(tasks), task_manager=manager,
-            limit=limit, num_fewshot=fewshot, bootstrap_iters=0, random_seed=seed, fewshot_random_seed=seed,
-        )  # fmt: skip
+        with _warnings_off():
+            run = simple_evaluate(
+                SDTPLM(model, tokenizer, pruning, batch_size=batch_size), tasks=list(tasks), task_manager=manager,
+                limit=limit, num_fewshot=fewshot, bootstrap_iters=0, random_seed=seed, fewshot_random_seed=seed,
+            )  # fmt: skip
         found[method] = {name: _task(name, samples) for name, samples in sorted(run["samples"].items())}
     for method in (name for name in found if name != FULL and FULL in found):
         for name, row in found[method].items():
@@ -140,3 +143,15 @@ def _gold_logprob(sample: dict) -> float | None:
     if not str(target).isdecimal() or len(answers) < 2 or isinstance(answers[0], str):
         return None
     return float(answers[int(target)][0])
+
+
+@contextmanager
+def _warnings_off() -> Iterator[None]:
+    """Without what the harness says at each run: that the model is loaded already, and what was asked for."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -5,6 +5,7 @@ Importing this module imports the harness; `register` in `harness_cli` makes the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -105,7 +106,7 @@ class SDTPLM(HFLM):
             share = [i for i, request in enumerate(requests) if ("longbench" in (request.task_name or "")) == middle]
             if share:
                 self._cuts_middle = middle
-                found = super().generate_until([requests[i] for i in share], disable_tqdm)
+                found = super().generate_until([requests[i] for i in share], disable_tqdm or _quiet())
                 answers.update(zip(share, found, strict=True))
         return [answers[i] for i in range(len(requests))]
 
@@ -129,6 +130,10 @@ class SDTPLM(HFLM):
             out = super()._model_generate(context, max_length, stop, **generation_kwargs)
         self._count(trace, generation_kwargs["attention_mask"].sum(1).tolist())
         return out
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log-likelihood, whether it is the greedy choice) of each request's continuation after its context."""
+        return super().loglikelihood(requests, disable_tqdm or _quiet())
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihoods of whole texts by the unpruned model.
@@ -226,3 +231,8 @@ class SDTPLM(HFLM):
     def _count(self, trace: PruningTrace | None, lengths: list[int]) -> None:
         present = tokens_per_layer(trace, lengths, len(self.present))
         self.prompts, self.present = self.prompts + len(lengths), self.present + np.sum(present, axis=0)
+
+
+def _quiet() -> bool:
+    """Whether bars are off: the harness switches its own by an argument that overrules tqdm's variable."""
+    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
