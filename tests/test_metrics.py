@@ -77,6 +77,13 @@ def test_the_best_answer_counts_and_few_shot_reads_one_line():
     assert score("qasper", "Oslo\nand more words", ["Oslo"]) == pytest.approx(2 / 5)
 
 
+def test_blanks_around_an_answer_are_no_words():
+    """`rouge` finds an empty word in a line end, and gives full marks where both sides have one."""
+    assert score("gov_report", "\n", ["\n"]) == 0.0
+    assert score("gov_report", "a fox \n", ["a fox"]) == pytest.approx(1.0)
+    assert score("code_completion", "    x", ["    x"]) == 1.0 > score("code_completion", "x", ["    x"])
+
+
 def test_score_refuses():
     with pytest.raises(ValueError, match="unknown dataset 'squad'"):
         score("squad", "a", ["a"])

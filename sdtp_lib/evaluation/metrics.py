@@ -111,6 +111,8 @@ def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequen
     spec = DATASETS[dataset]
     if spec.first_line:
         prediction = prediction.lstrip("\n").split("\n")[0]
+    if spec.metric != "edit":  # the harness's own tasks strip all but code, whose indentation counts
+        prediction = prediction.strip()
     if spec.metric == "accuracy" and not classes:
         raise ValueError(f"{dataset}: classification needs the record's all_classes")
     return max(float(metric(spec.metric)(prediction, answer, all_classes=classes)) for answer in answers)
