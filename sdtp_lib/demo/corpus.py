@@ -96,6 +96,14 @@ def scatter(rng: random.Random, facts: list[str], tokens: int, filler: Callable[
     return fill
 
 
+def passages(sentences: list[str], tokens: int) -> str:
+    """Sentences in up to six numbered passages, as many as `tokens` tokens fill."""
+    count = max(1, min(6, tokens // 96))
+    cuts = [round(i * len(sentences) / count) for i in range(count + 1)]
+    parts = [" ".join(sentences[start:stop]) for start, stop in pairwise(cuts)]
+    return "\n".join(f"Passage {number}: {part}" for number, part in enumerate(parts, 1))
+
+
 def fact_count(rng: random.Random, tokens: int, cap: int, spacing: int) -> int:
     """About one fact in `spacing` tokens: facts stay a small share of the document unless training asks otherwise."""
     return max(2, min(cap, tokens // spacing + rng.randint(0, 2)))
@@ -134,11 +142,7 @@ def multidoc_qa(rng: random.Random, tokens: int, spacing: int = 48) -> Document:
         facts += [f"The {relation} of {first} is {second}.", f"The {kind} of {second} is {value}."]
         pairs.append((f"{kind} of the {relation} of {first}", f"{second}. The {kind} of {second} is {value}"))
     rng.shuffle(facts)
-    sentences = scatter(rng, facts, tokens - 4 * chains, filler_sentence)
-    passages = max(1, min(6, tokens // 96))
-    cuts = [round(i * len(sentences) / passages) for i in range(passages + 1)]
-    parts = [" ".join(sentences[start:stop]) for start, stop in pairwise(cuts)]
-    text = "\n".join(f"Passage {number}: {part}" for number, part in enumerate(parts, 1))
+    text = passages(scatter(rng, facts, tokens - 4 * chains, filler_sentence), tokens)
     return Document("multidoc_qa", text, tuple(pairs))
 
 
@@ -205,47 +209,14 @@ def longbench_mini(dataset: str, count: int, seed: int = 2025, tokens: tuple[int
         rng = random.Random(f"{dataset}-{seed}-{index}")
         doc = BUILDERS[dataset](rng, rng.randint(*tokens))
         question, answer = rng.choice(doc.pairs)
-        records.append(_record(doc, question, answer, f"{dataset}-{seed}-{index}"))
+        records.append(record_of(doc, question, answer, f"{dataset}-{seed}-{index}"))
     return records
 
 
-def _record(doc: Document, question: str, answer: str, name: str) -> dict:
+def record_of(doc: Document, question: str, answer: str, name: str) -> dict:
     """One question on a document in LongBench's schema."""
     return {
         "input": question, "context": doc.context, "answers": [answer], "length": len(doc.context.split()),
         "dataset": doc.dataset, "language": "en", "all_classes": list(doc.classes) if doc.classes else None,
         "_id": name,
     }  # fmt: skip
-
-
-CHOICES = 4
-CHOICE_DATASETS = ("singledoc_qa", "multidoc_qa", "few_shot", "code_completion")  # a report has one summary alone
-
-
-def mini_choice(dataset: str, count: int, seed: int = 2025, tokens: tuple[int, int] = (480, 960)) -> list[dict]:
-    """`count` four-way questions: records as `longbench_mini` makes them, with `choices` and `gold`, their right one.
-
-    The wrong choices answer other questions on the same document, so that it must be read to tell them apart.
-
-    Args:
-        dataset: one of CHOICE_DATASETS.
-        count: number of records; each has its own document.
-        seed: the training script uses seeds from 10**6 on, so any smaller seed gives fresh documents.
-        tokens: range of document lengths, in tokens; long enough for four different answers.
-
-    Raises:
-        ValueError: for an unknown dataset.
-    """
-    if dataset not in CHOICE_DATASETS:
-        raise ValueError(f"unknown multiple-choice dataset {dataset!r}; known: {', '.join(CHOICE_DATASETS)}")
-    records = []
-    for index in range(count):
-        rng = random.Random(f"choice-{dataset}-{seed}-{index}")
-        doc = BUILDERS[dataset](rng, rng.randint(*tokens))
-        question, answer = rng.choice(doc.pairs)
-        others = {text for _, text in doc.pairs} | set(doc.classes or ())
-        choices = rng.sample(sorted(others - {answer}), CHOICES - 1) + [answer]
-        rng.shuffle(choices)
-        records.append(_record(doc, question, answer, f"choice-{dataset}-{seed}-{index}"))
-        records[-1] |= {"choices": choices, "gold": choices.index(answer)}
-    return records

@@ -23,12 +23,15 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from ..checkpoints import load_checkpoint, save_checkpoint
+from ..paths import DEMO_CHECKPOINT
 from .corpus import BUILDERS, TASKS
+from .dense import DENSE_BUILDERS, DENSE_TASKS
 
 END, PAD = "<|end|>", "<|pad|>"
 LOCAL_LAYERS, LAYERS, WINDOW = 6, 14, 8
 LENGTHS = (128, 256, 512, 1088)
 UNLOCKED = (0.0, 0.35, 0.45, 0.55)  # share of the run after which a length joins in
+DENSE_LENGTHS, DENSE_SHARE = (256, 512, 1088, 2208), 0.75  # of the documents
 FIRST_TRAINING_SEED = 10**6
 LANGUAGE_WEIGHT = 0.1  # of the plain next-token loss, beside the answers'
 
@@ -67,17 +70,19 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
 class Stream(IterableDataset):
     """Batches (ids, kinds), each (rows, length); kinds: 0 ignored, 1 plain text, 2 and up answers by kind."""
 
-    def __init__(self, tokenizer, seed: int, start: int, steps: int, tokens: int):
+    def __init__(self, tokenizer, seed: int, start: int, steps: int, tokens: int, dense: bool = False):
         self.encode = lambda text: tokenizer(text)["input_ids"]
         self.end, self.vocabulary = tokenizer.eos_token_id, range(260, len(tokenizer))
         self.seed, self.start, self.steps, self.tokens = seed, start, steps, tokens
-        self.kinds = {name: 4 + i for i, name in enumerate(TASKS)}
+        self.dense = dense
+        self.kinds = {name: 4 + i for i, name in enumerate([*TASKS, *DENSE_TASKS])}
 
     def __iter__(self):
         for step in range(self.start, self.steps):
             rng = random.Random(f"{self.seed}-{step}")
-            progress = step / self.steps
-            length = LENGTHS[rng.randrange(sum(progress >= share for share in UNLOCKED))]
+            progress = 1.0 if self.dense else step / self.steps  # nothing is new but the documents
+            lengths = DENSE_LENGTHS if self.dense else LENGTHS
+            length = lengths[rng.randrange(sum(progress >= share for share in UNLOCKED))]
             rows = [self.row(rng, length, progress) for _ in range(max(4, self.tokens // length))]
             ids = torch.full((len(rows), length), self.end)
             kinds = torch.zeros((len(rows), length), dtype=torch.long)
@@ -109,10 +114,15 @@ class Stream(IterableDataset):
 
     def document(self, rng, length, progress):
         """A document and as many of its questions as fit; question wording comes in gradually."""
-        name = rng.choice(list(TASKS))
-        task, ask = TASKS[name], rng.random() < min(0.9, 3 * progress)
-        room = int(length * rng.uniform(0.4, 0.9)) - 24
-        doc = BUILDERS[name](rng, room, rng.randint(12, 48) if length <= 256 or rng.random() < 0.3 else 48)
+        if self.dense and rng.random() < DENSE_SHARE:
+            name = rng.choice(list(DENSE_TASKS))
+            task, ask = DENSE_TASKS[name], True
+            doc = DENSE_BUILDERS[name](rng, int(length * rng.uniform(0.4, 0.9)) - 24)
+        else:
+            name = rng.choice(list(TASKS))
+            task, ask = TASKS[name], rng.random() < min(0.9, 3 * progress)
+            room = int(length * rng.uniform(0.4, 0.9)) - 24
+            doc = BUILDERS[name](rng, room, rng.randint(12, 48) if length <= 256 or rng.random() < 0.3 else 48)
         ids = self.encode(doc.context)
         kinds = [1] * len(ids)
         for question, answer in rng.choices(doc.pairs, k=24):
@@ -156,7 +166,17 @@ def learning_rate(step, steps, warmup=200, decay=0.2):
     return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
 
 
-def train(output, steps, tokens, lr, seed, device, save_every=100):
+def start_model(dense):
+    """(tokenizer, model) to begin with: new ones, or with `dense` the demo's own in float32, for longer prompts."""
+    if not dense:
+        tokenizer = build_tokenizer()
+        return tokenizer, Qwen2ForCausalLM(build_config(tokenizer))
+    model = Qwen2ForCausalLM.from_pretrained(DEMO_CHECKPOINT, dtype=torch.float32)
+    model.config.max_position_embeddings = 4096
+    return PreTrainedTokenizerFast.from_pretrained(DEMO_CHECKPOINT), model
+
+
+def train(output, steps, tokens, lr, seed, device, dense=False, save_every=100):
     """Train, or go on from the state in the folder `output`; writes a log and, at the end, the checkpoint in bfloat16.
 
     Args:
@@ -165,15 +185,15 @@ def train(output, steps, tokens, lr, seed, device, save_every=100):
     """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer()
     torch.manual_seed(seed)
-    model = Qwen2ForCausalLM(build_config(tokenizer)).to(device)
+    tokenizer, model = start_model(dense)
+    model.to(device)
     optimizers = optimizers_of(model, lr)
     base = [group["lr"] for o in optimizers for group in o.param_groups]
     state_file, log_file, start = output / "state.safetensors", output / "training_log.jsonl", 0
     if state_file.exists():
         start = load_checkpoint(state_file, model, optimizers)["step"]
-    stream = Stream(tokenizer, FIRST_TRAINING_SEED + seed, start, steps, tokens)
+    stream = Stream(tokenizer, FIRST_TRAINING_SEED + seed, start, steps, tokens, dense)
     names = {2: "copying", 3: "recall", **{k: n for n, k in stream.kinds.items()}}
     loader = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=4))
     began, losses, hits = time.time(), [], {}
@@ -210,6 +230,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=2176, help="tokens per step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dense", action="store_true", help="go on from the demo model, on dense documents")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     train(**vars(parser.parse_args()))
 

@@ -1,0 +1,39 @@
+"""Four-way questions on the demo corpus, for tasks that score the likelihood of given answers."""
+
+from __future__ import annotations
+
+import random
+
+from .corpus import BUILDERS, record_of
+
+CHOICES = 4
+CHOICE_DATASETS = ("singledoc_qa", "multidoc_qa", "few_shot", "code_completion")  # a report has one summary alone
+
+
+def mini_choice(dataset: str, count: int, seed: int = 2025, tokens: tuple[int, int] = (480, 960)) -> list[dict]:
+    """`count` four-way questions: records as `longbench_mini` makes them, with `choices` and `gold`, their right one.
+
+    The wrong choices answer other questions on the same document, so that it must be read to tell them apart.
+
+    Args:
+        dataset: one of CHOICE_DATASETS.
+        count: number of records; each has its own document.
+        seed: the training script uses seeds from 10**6 on, so any smaller seed gives fresh documents.
+        tokens: range of document lengths, in tokens; long enough for four different answers.
+
+    Raises:
+        ValueError: for an unknown dataset.
+    """
+    if dataset not in CHOICE_DATASETS:
+        raise ValueError(f"unknown multiple-choice dataset {dataset!r}; known: {', '.join(CHOICE_DATASETS)}")
+    records = []
+    for index in range(count):
+        rng = random.Random(f"choice-{dataset}-{seed}-{index}")
+        doc = BUILDERS[dataset](rng, rng.randint(*tokens))
+        question, answer = rng.choice(doc.pairs)
+        others = {text for _, text in doc.pairs} | set(doc.classes or ())
+        choices = rng.sample(sorted(others - {answer}), CHOICES - 1) + [answer]
+        rng.shuffle(choices)
+        records.append(record_of(doc, question, answer, f"choice-{dataset}-{seed}-{index}"))
+        records[-1] |= {"choices": choices, "gold": choices.index(answer)}
+    return records
