@@ -88,6 +88,8 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--marks", required=True, metavar="FOLDER", help="what `sdtp mark` wrote")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the pruner goes")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its stages are trained")
+    kinds = "mlp, the paper's module, or question_aware, which reads the question as well"
+    parser.add_argument("--kind", default="mlp", metavar="NAME", help=kinds)
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes over the marks")
     parser.add_argument("--without", nargs="+", choices=("rank", "mse"), default=(), help="losses to leave out")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")

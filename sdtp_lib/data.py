@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from .demo.corpus import TASKS, longbench_mini
+from .demo.dense import ALL_TASKS, DENSE_TASKS, longbench_dense
 
 DOLLY, DOLLY_REVISION = "databricks/databricks-dolly-15k", "bdd27f4d94b9c1f951818a7da7fd7aeea5dbff1a"
 # A parquet copy: `datasets` 4 and later refuse the loading script of the original.
@@ -21,13 +22,14 @@ MINI_SEED = 2025  # LongBench-mini's documents; demo pairs must not share them
 MINI_SIZE = 100  # records of one LongBench-mini dataset when no limit is given
 
 
-def demo_pairs(count: int, seed: int, tokens: tuple[int, int] = (256, 960)) -> list[dict]:
+def demo_pairs(count: int, seed: int, tokens: tuple[int, int] = (256, 960), dense: bool = False) -> list[dict]:
     """`count` prompts with answers over the five demo categories in turn, one fresh document each.
 
     Args:
         count: number of pairs.
         seed: of the documents; LongBench-mini's own seed is refused, so that evaluation stays unseen.
         tokens: range of document lengths, in tokens.
+        dense: half of the documents are those of dense LongBench-mini.
 
     Raises:
         ValueError: for `count` below 1, or LongBench-mini's seed.
@@ -35,13 +37,14 @@ def demo_pairs(count: int, seed: int, tokens: tuple[int, int] = (256, 960)) -> l
     _check_limit("count", count)
     if seed == MINI_SEED:
         raise ValueError(f"seed {seed} makes the documents of LongBench-mini; take another one for training")
-    share = -(-count // len(TASKS))
-    rows = zip(*(longbench_mini(name, share, seed, tokens) for name in TASKS), strict=True)
+    makers = {name: longbench_mini for name in TASKS} | {name: longbench_dense for name in DENSE_TASKS if dense}
+    share = -(-count // len(makers))
+    rows = zip(*(make(name, share, seed, tokens) for name, make in makers.items()), strict=True)
     return [_demo_pair(record) for row in rows for record in row][:count]
 
 
 def _demo_pair(record: dict) -> dict:
-    task = TASKS[record["dataset"]]
+    task = ALL_TASKS[record["dataset"]]
     prompt = task.prompt(record["context"], record["input"])
     answer = task.before + record["answers"][0]
     return {"id": record["_id"], "prompt": prompt, "answer": answer, "dataset": record["dataset"]}
@@ -98,7 +101,8 @@ def longbench_records(
     """
     _check_limit("limit", limit)
     if source == "mini":
-        return longbench_mini(dataset, limit or MINI_SIZE, MINI_SEED)
+        make = longbench_dense if dataset in DENSE_TASKS else longbench_mini
+        return make(dataset, limit or MINI_SIZE, MINI_SEED)
     records = []
     for index, row in enumerate(islice(_rows(source, dataset, "test", revision), limit)):
         name = f"{dataset} record {row.get('_id', index)}"

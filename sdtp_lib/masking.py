@@ -76,7 +76,7 @@ class SimulatedPruning:
     def decide(self, layer: int, hidden: Tensor) -> None:
         """Score and drop tokens at a stage, given its layer's input (batch, tokens, hidden); stages come in order."""
         # Detached: the terms read from these scores are this stage's alone and shall not bend earlier masks.
-        scores = self.pruner(layer, hidden.detach())
+        scores = self.pruner(layer, hidden.detach(), self.prompt)
         keep = torch.where(self.free_tokens(layer), gumbel_keep(scores, self.generator), 1.0)
         self.scores.append(scores)
         self.alive.append(keep * self.alive[-1] if self.alive else keep)

@@ -51,7 +51,8 @@ def load_model(
     """A causal language model in eval mode, without gradients, with sdpa attention, and its tokenizer.
 
     Args:
-        name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, a local folder, or a Hub name `owner/model`.
+        name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, `demo-dense`, a local folder, or a Hub name
+            `owner/model`.
         dtype: one of `DTYPES`.
         device: see `pick_device`.
         revision: commit to load from the Hub.
@@ -68,10 +69,11 @@ def load_model(
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     device, name = pick_device(device), os.fspath(name)
+    demos = {"demo": paths.DEMO_CHECKPOINT, "demo-dense": paths.DENSE_CHECKPOINT}
     if name in SHAPES:
         model, tokenizer, label = _random_model(MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed), None, name
-    elif name == "demo" or os.path.isdir(name):
-        model, tokenizer = _from_folder(Path(paths.DEMO_CHECKPOINT if name == "demo" else name), DTYPES[dtype])
+    elif name in demos or os.path.isdir(name):
+        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype])
         label = name
     elif name.count("/") == 1 and name[0] not in "./~":
         model, tokenizer = _from_hub(name, revision, DTYPES[dtype])
@@ -79,7 +81,7 @@ def load_model(
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
     else:
-        known = ", ".join(["demo", *SHAPES])
+        known = ", ".join([*demos, *SHAPES])
         raise ValueError(f"unknown model {name!r}; known: {known}, a folder, or owner/model on the Hub")
     model.name_or_path = label
     return model.to(device).eval().requires_grad_(False), tokenizer
@@ -90,15 +92,15 @@ def load_pruner(
 ) -> TokenPruner:
     """The pruner of a folder, on the model's device and in its dtype.
 
-    Without a folder the demo model gets the pruner it is shipped with, a shape a seeded random one.
+    Without a folder a demo model gets the paper's pruner that it is shipped with, a shape a seeded random one.
 
     Raises:
         ValueError: if it does not fit model or schedule, is damaged, or is not named for a model with real weights.
         FileNotFoundError: if the folder or a file in it is missing.
     """
     hidden_size = model.config.hidden_size
-    if folder is None and model.name_or_path == "demo":
-        folder = paths.DEMO_PRUNER
+    if folder is None:
+        folder = {"demo": paths.DEMO_PRUNER, "demo-dense": paths.DENSE_PRUNERS / "mlp"}.get(model.name_or_path)
     if folder is not None:
         pruner = TokenPruner.from_pretrained(folder)
     elif model.name_or_path in SHAPES:

@@ -11,6 +11,8 @@ NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "checkpoint"
 DEMO_PRUNER = PACKAGE / "demo" / "pruner"
+DENSE_CHECKPOINT = PACKAGE / "demo" / "dense_checkpoint"
+DENSE_PRUNERS = PACKAGE / "demo" / "dense_pruners"  # a folder for each kind
 
 
 def results(profile: str | None = None) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,44 +22,40 @@ from torch import Tensor
 from .pruner_card import model_card
 from .results import check_output
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
-KEYS = {"format_version", "hidden_size", "layers", "record", "weights_sha256", "config_sha256"}
-MAX_CONFIG_BYTES = 2**24
+KEYS = {"format_version", "kind", "hidden_size", "layers", "options", "record", "weights_sha256", "config_sha256"}
+MAX_CONFIG_BYTES, MAX_LAYERS = 2**24, 10_000
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 AGAIN = "copy or download the folder again, or save the pruner again"
 
 
 def write_pruner(
-    folder: Path, hidden_size: int, layers: tuple[int, ...], record: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    folder: Path, pruner: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
 ) -> None:
     """Write a pruner's three files; a model card that was edited by hand stays as it is.
 
     Every file is complete on disk before the first takes its place. Renames cannot be made together: a machine that
-    dies between them leaves files of two saves, which `read_pruner` refuses.
+    dies between them leaves files of two saves, which `read_config` or `read_weights` refuses.
 
     Args:
         folder: made where missing.
-        hidden_size, layers: the pruner's.
-        record: plain JSON values.
-        tensors: names and shapes as `tensor_shapes` has them, of one dtype, on any device.
+        pruner: its `kind`, `hidden_size`, `layers`, `options` and `record`, plain JSON values all.
+        shapes: name -> shape of every weight that such a pruner has.
+        tensors: the weights, of one dtype, on any device.
 
     Raises:
         ValueError: if the folder cannot be one, or something has no place in the files; before anything is written.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
         check_output(folder / name)
-    fault = size_fault(hidden_size, layers) or _dtype_fault(tensors)
-    fault = fault or _shape_fault({name: tuple(x.shape) for name, x in tensors.items()}, hidden_size, layers)
-    if fault:
+    fault = size_fault(pruner["hidden_size"], pruner["layers"]) or _dtype_fault(tensors)
+    if fault := fault or _shape_fault({name: tuple(x.shape) for name, x in tensors.items()}, shapes):
         raise ValueError(f"pruner was not written to {folder}: {fault}")
     # clones: safetensors refuses tensors that share memory
     plain = {name: x.detach().cpu().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
     weights = safetensors.torch.save(plain)
-    config = {
-        "format_version": FORMAT_VERSION, "hidden_size": hidden_size, "layers": list(layers), "record": dict(record),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-    }  # fmt: skip
+    config = {"format_version": FORMAT_VERSION, **pruner, "weights_sha256": hashlib.sha256(weights).hexdigest()}
     try:
         config = json.loads(json.dumps(config, allow_nan=False))  # as it will be read: tuples are lists, keys strings
         config["config_sha256"] = _digest(config)
@@ -73,12 +69,12 @@ def write_pruner(
     _replace(folder, {**card, WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()})
 
 
-def read_pruner(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the weights that `write_pruner` wrote, on the CPU, in the dtype they were written in.
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration that `write_pruner` wrote.
 
     Raises:
-        FileNotFoundError: if the folder or one of the two files is missing.
-        ValueError: if a file is damaged or of another format version, or the two do not belong together.
+        FileNotFoundError: if the folder, the configuration or the weights are missing.
+        ValueError: if the configuration is damaged or of another format version.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
@@ -88,8 +84,7 @@ def read_pruner(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():  # a link to a file is one: the Hub's snapshots are made of them
             raise FileNotFoundError(f"pruner folder {folder} has no file {name}{_pickle_hint(folder)}")
-    config = _read_config(folder / CONFIG_FILE)
-    return config, _read_weights(folder / WEIGHTS_FILE, config)
+    return _read_config(folder / CONFIG_FILE)
 
 
 def size_fault(hidden_size: Any, layers: Any) -> str | None:
@@ -100,14 +95,7 @@ def size_fault(hidden_size: Any, layers: Any) -> str | None:
         return "layers are no list of whole numbers from 0"
     if any(a >= b for a, b in pairwise(layers)):
         return "layers are not ascending, or repeat"
-    return None
-
-
-def tensor_shapes(hidden_size: int, layers: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight of a pruner."""
-    inner = max(1, hidden_size // 4)
-    shapes = {"0.weight": (inner, hidden_size), "0.bias": (inner,), "2.weight": (1, inner), "2.bias": (1,)}
-    return {f"mlps.{layer}.{name}": shape for layer in layers for name, shape in shapes.items()}
+    return f"over {MAX_LAYERS} layers" if len(layers) > MAX_LAYERS else None
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -125,17 +113,26 @@ def _read_config(path: Path) -> dict[str, Any]:
     if type(version) is not int or config.keys() != KEYS or config["config_sha256"] != digest:
         raise ValueError(f"{path} is damaged or was edited: its values do not have its SHA-256; {AGAIN}")
     fault = size_fault(config["hidden_size"], config["layers"])
-    if fault or not isinstance(config["record"], dict):
-        raise ValueError(f"{path} is damaged: {fault or 'the record is no object'}; {AGAIN}")
+    if not fault and not (isinstance(config["record"], dict) and isinstance(config["options"], dict)):
+        fault = "record or options are no object"
+    if fault:
+        raise ValueError(f"{path} is damaged: {fault}; {AGAIN}")
     return config
 
 
-def _read_weights(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Weights that fit `config`; shapes are compared in the file's header before anything of their size is read."""
+def read_weights(folder: Path, config: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The weights that `write_pruner` wrote, on the CPU, in the dtype they were written in.
+
+    Shapes are compared in the file's header, before anything of their size is read.
+
+    Raises:
+        ValueError: if the file is damaged, belongs to another configuration, or has other shapes than `expected`.
+    """
+    path = folder / WEIGHTS_FILE
     try:
         with safe_open(path, "pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-        fault = _shape_fault(shapes, config["hidden_size"], config["layers"])
+        fault = _shape_fault(shapes, expected)
         if fault:
             raise ValueError(f"{path} does not fit {CONFIG_FILE}: {fault}; {AGAIN}")
         content = path.read_bytes()
@@ -152,10 +149,10 @@ def _read_weights(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _shape_fault(shapes: Mapping[str, tuple[int, ...]], hidden_size: int, layers: Sequence[int]) -> str | None:
-    if len(shapes) != 4 * len(layers):
-        return f"{len(layers)} layers have {4 * len(layers)} tensors, not {len(shapes)}"
-    for name, shape in tensor_shapes(hidden_size, layers).items():
+def _shape_fault(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str | None:
+    if len(shapes) != len(expected):
+        return f"such a pruner has {len(expected)} tensors, not {len(shapes)}"
+    for name, shape in expected.items():
         if name not in shapes:
             return f"{name} is missing"
         if shapes[name] != shape:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from .marks import Sample
+from .scorers import pruner_class
 
 TERMS = ("rank", "mse")
 
@@ -29,6 +31,7 @@ class Recipe:
         distill: whether the full model's distribution over the answer is a target too.
         cls_every: every how many steps these two, which need gradients through the model, are read.
         holdout: share of the samples kept for the final rank correlation.
+        kind, options: what is trained: a key of `scorers.KINDS`, and what else that class is made with.
 
     Raises:
         ValueError: for a value out of range or a recipe with nothing to learn from.
@@ -44,6 +47,8 @@ class Recipe:
     distill: bool = False
     cls_every: int = 8
     holdout: float = 0.1
+    kind: str = "mlp"
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         unknown = sorted(set(self.without) - set(TERMS))
@@ -54,6 +59,7 @@ class Recipe:
             value = 1 if name == "pairs" and self.pairs is None else getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
+        pruner_class(self.kind)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be above 0, got {self.lr}")
         if not 0 < self.holdout < 1:

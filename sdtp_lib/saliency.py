@@ -135,7 +135,7 @@ def mark(
 
     Args:
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
-        data: "demo", "dolly", a Hub name, or a file or folder with Dolly's JSONL.
+        data: "demo", "demo-dense", "dolly", a Hub name, or a file or folder with Dolly's JSONL.
         num_samples: prompts to mark.
         output: folder of the marks; may hold unfinished marks of the very same settings.
         target: see `token_saliency`.
@@ -206,8 +206,8 @@ def _saliency_of(
 
 def training_pairs(data: str | os.PathLike, num_samples: int, seed: int) -> list[dict]:
     """Prompts with answers (`id`, `prompt`, `answer`): fresh demo documents, or another corpus in a seeded order."""
-    if data == "demo":
-        return demo_pairs(num_samples, seed)
+    if data in ("demo", "demo-dense"):
+        return demo_pairs(num_samples, seed, dense=data == "demo-dense")
     pairs = dolly_pairs() if data == "dolly" else dolly_pairs(data)
     random.Random(seed).shuffle(pairs)
     return pairs

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
 from operator import index
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .pruner_files import read_pruner, size_fault, write_pruner
+from .pruner_files import CONFIG_FILE, read_config, read_weights, size_fault, write_pruner
 
 SMALLEST_NORM = 1e-6  # of a hidden state; a smaller one counts as zero
+# What a pruner's folder says it holds -> where that class lives.
+KINDS = {"mlp": ("scorers", "TokenPruner"), "question_aware": ("question", "QuestionAwarePruner")}
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Scorer(Protocol):
 
 
 class TokenPruner(nn.Module):
-    """One small MLP per stage: hidden -> hidden / 4 -> GELU -> 1, the keep logit (the drop logit is 0).
+    """One small MLP per stage: hidden -> width -> GELU -> 1, the keep logit (the drop logit is 0).
 
     The hidden state is first scaled to unit root mean square, since its size grows with depth and between models.
 
@@ -61,45 +64,66 @@ class TokenPruner(nn.Module):
         hidden_size: width of the model's hidden states.
         layers: the layers it can score.
         record: how it was trained; plain JSON values, stored with the weights.
+        width: of the MLPs; by default the paper's, a quarter of the hidden size.
 
     Raises:
-        ValueError: if layers are negative, repeated, or not ascending, or the hidden size is not positive.
+        ValueError: if layers are negative, repeated, or not ascending, or a size is not positive.
     """
 
+    kind: ClassVar[str] = "mlp"
     looks_at_positions = False
 
-    def __init__(self, hidden_size: int, layers: tuple[int, ...] | list[int], record: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        hidden_size: int,
+        layers: tuple[int, ...] | list[int],
+        record: dict[str, Any] | None = None,
+        *,
+        width: int | None = None,
+    ):
         super().__init__()
         self.hidden_size, self.layers, self.record = index(hidden_size), tuple(map(index, layers)), dict(record or {})
         if fault := size_fault(self.hidden_size, self.layers):
             raise ValueError(f"no such pruner: {fault}")
-        inner = max(1, hidden_size // 4)
+        self.width = max(1, hidden_size // 4) if width is None else positive("width", width)
         self.mlps = nn.ModuleDict({
-            str(layer): nn.Sequential(nn.Linear(hidden_size, inner), nn.GELU(), nn.Linear(inner, 1))
+            str(layer): nn.Sequential(nn.Linear(hidden_size, self.width), nn.GELU(), nn.Linear(self.width, 1))
             for layer in self.layers
         })  # fmt: skip
 
-    def forward(self, layer: int, hidden_states: Tensor) -> Tensor:
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else the class is made with; plain JSON values, stored with the weights."""
+        return {"width": self.width}
+
+    def forward(self, layer: int, hidden_states: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Keep logits (batch, tokens) of hidden states (batch, tokens, hidden) at the input of `layer` (Eq. 1).
 
         The layer's MLP moves to the device of the hidden states and stays there: a model may be spread over several.
         Threads may share a pruner as long as a layer is on the same device in all of them.
+
+        Args:
+            prompt: (batch, tokens) bool, False on pads and on what follows the prompt, for scorers that look at its
+                end; this one looks at nothing but the hidden state.
         """
-        mlp, device = self.mlps[str(layer)], hidden_states.device
-        if mlp[-1].bias.device != device and device.type != "meta":  # the bias moves last: see if all has moved
-            with torch.inference_mode(False):  # or the weights would be inference tensors for good
-                mlp.to(device)
-        # On meta shapes alone are asked for; moved there, the weights would be gone.
-        weight, bias, out_weight, out_bias = (part.to(device) for part in mlp.parameters())
-        norm = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = self.hidden_size**0.5 / norm.clamp(min=SMALLEST_NORM)
-        if hidden_states.dtype == weight.dtype != torch.float16:
-            # Scaling after the product is the same and touches a quarter of the numbers.
-            inner = nn.functional.linear(hidden_states, weight) * scale + bias
-        else:  # a large state might not fit the weights' range before it is scaled
-            inner = nn.functional.linear((hidden_states * scale).to(weight.dtype), weight, bias)
+        weight, bias, out_weight, out_bias = self.parts(self.mlps[str(layer)], hidden_states.device)
+        inner = scaled_product(hidden_states, weight, self.scale(hidden_states)) + bias
         logits = nn.functional.linear(nn.functional.gelu(inner).to(weight.dtype), out_weight, out_bias)
         return logits.squeeze(-1)
+
+    def scale(self, hidden_states: Tensor) -> Tensor:
+        """(batch, tokens, 1): what takes hidden states (batch, tokens, hidden) to unit root mean square."""
+        norm = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True, dtype=torch.float32)
+        return self.hidden_size**0.5 / norm.clamp(min=SMALLEST_NORM)
+
+    def parts(self, module: nn.Module, device: torch.device) -> list[Tensor]:
+        """The parameters of one layer's module on `device`, where it moves for good."""
+        *_, last = module.parameters()
+        if last.device != device and device.type != "meta":  # the last one moves last: see if all has moved
+            with torch.inference_mode(False):  # or the weights would be inference tensors for good
+                module.to(device)
+        # On meta shapes alone are asked for; moved there, the weights would be gone.
+        return [part.to(device) for part in module.parameters()]
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """Same as `forward`; the MLP looks at nothing but the hidden state."""
@@ -123,18 +147,62 @@ class TokenPruner(nn.Module):
             ValueError: if the folder is a file, the record is not plain JSON, or the weights are of several dtypes or
                 on the meta device; nothing is written then.
         """
-        write_pruner(Path(folder), self.hidden_size, self.layers, self.record, self.state_dict())
+        made = {"hidden_size": self.hidden_size, "layers": list(self.layers), "options": self.options}
+        pruner = {"kind": self.kind, **made, "record": dict(self.record)}
+        write_pruner(Path(folder), pruner, _shapes(_empty(type(self), pruner)), self.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike) -> TokenPruner:
-        """Load what `save_pretrained` wrote, to the CPU, in its dtype; reads safetensors and JSON only, never a pickle.
+        """Load what `save_pretrained` of any pruner wrote, to the CPU, in its dtype.
+
+        Reads safetensors and JSON only, never a pickle.
 
         Raises:
             FileNotFoundError: if the folder or one of the two files is missing.
-            ValueError: if a file is damaged, or weights and configuration do not fit each other.
+            ValueError: if a file is damaged, weights and configuration do not fit each other, or the folder holds
+                another kind of pruner than this class.
         """
-        config, weights = read_pruner(Path(folder))
-        with torch.device("meta"):
-            pruner = cls(config["hidden_size"], config["layers"], config["record"])
-        pruner.load_state_dict(weights, assign=True)
+        folder = Path(folder)
+        config = read_config(folder)
+        found = pruner_class(config["kind"])
+        if not issubclass(found, cls):
+            raise ValueError(f"{folder} holds a {found.__name__}, which is no {cls.__name__}")
+        try:
+            pruner = _empty(found, config)
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a size beyond torch's integers
+            raise ValueError(f"{folder / CONFIG_FILE} is damaged: {str(error).splitlines()[0]}") from None
+        pruner.load_state_dict(read_weights(folder, config, _shapes(pruner)), assign=True)
         return pruner.requires_grad_(False).eval()
+
+
+def pruner_class(kind: str) -> type[TokenPruner]:
+    """The class of a key of KINDS; ValueError for another name."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r} of pruner; known: {', '.join(KINDS)}")
+    module, name = KINDS[kind]
+    return getattr(import_module(f".{module}", __package__), name)
+
+
+def positive(name: str, value: int) -> int:
+    """`value`, if it is a whole number of 1 or more; ValueError naming it if not."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
+    return value
+
+
+def scaled_product(hidden_states: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """(scale * hidden_states) @ weight.T for hidden states (batch, tokens, hidden) and scale (batch, tokens, 1)."""
+    if hidden_states.dtype == weight.dtype != torch.float16:
+        return nn.functional.linear(hidden_states, weight) * scale  # the same, on fewer numbers
+    # A large state might not fit the weights' range before it is scaled.
+    return nn.functional.linear((hidden_states * scale).to(weight.dtype), weight)
+
+
+def _empty(kind: type[TokenPruner], config: dict[str, Any]) -> TokenPruner:
+    """A pruner of this configuration without values."""
+    with torch.device("meta"):
+        return kind(config["hidden_size"], config["layers"], config["record"], **config["options"])
+
+
+def _shapes(pruner: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in pruner.state_dict().items()}

@@ -33,7 +33,7 @@ from .results import write_text
 from .saliency import fingerprint, label
 from .samples import Batch, Sample
 from .schedule import PruningSchedule
-from .scorers import TokenPruner
+from .scorers import TokenPruner, pruner_class
 
 HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint.safetensors"
 SEEDS_APART = 1_000_003  # steps of two seeds do not share their noise
@@ -118,7 +118,7 @@ class Trainer:
         }  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.pruner = new_pruner(self.adapter.hidden_size, schedule).to(model.device)
+            self.pruner = new_pruner(self.adapter.hidden_size, schedule, recipe).to(model.device)
         self.optimizer = torch.optim.AdamW(self.pruner.parameters(), lr=recipe.lr, weight_decay=0.01)
         self.history: list[dict] = []
 
@@ -215,9 +215,9 @@ class Trainer:
 
 
 @torch.no_grad()
-def new_pruner(hidden_size: int, schedule: PruningSchedule) -> TokenPruner:
+def new_pruner(hidden_size: int, schedule: PruningSchedule, recipe: Recipe) -> TokenPruner:
     """A random pruner whose keep logits start around those of the schedule's ratio, where the targets lie."""
-    pruner = TokenPruner(hidden_size, schedule.layers)
+    pruner = pruner_class(recipe.kind)(hidden_size, schedule.layers, **recipe.options)
     for mlp in pruner.mlps.values():
         mlp[-1].bias.fill_(losses.ratio_logit(schedule.keep_ratio))
     return pruner
@@ -239,6 +239,8 @@ def held_out_correlation(
     for sample in samples:
         batch = Batch.of([sample.without_answer()], rows, model.device)
         hidden_states = layer_inputs(model, batch.input_ids, batch.attention_mask, layers)
-        scores = torch.stack([pruner(layer, hidden) for layer, hidden in hidden_states.items()], dim=1)
+        scores = torch.stack(
+            [pruner(layer, hidden, batch.prompt_mask) for layer, hidden in hidden_states.items()], dim=1
+        )
         correlations.append(losses.rank_correlation(scores, batch.saliency, batch.prompt_mask))
     return torch.cat(correlations).mean(0).tolist()

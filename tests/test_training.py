@@ -155,7 +155,7 @@ def test_training_beats_the_untrained_pruner_on_held_out_prompts(model, marks, t
 
     toy = Marks(marks.manifest, [told(sample) for sample in marks.samples])
     run = trainer(model, toy, tmp_path, epochs=10, classification=False, lr=1e-2)
-    untrained = held_out_correlation(model, new_pruner(HIDDEN, SCHEDULE), run.held_out, LAYERS, [1, 2])
+    untrained = held_out_correlation(model, new_pruner(HIDDEN, SCHEDULE, Recipe()), run.held_out, LAYERS, [1, 2])
     history = run.run()
     trained = TokenPruner.from_pretrained(tmp_path).record["held_out"]["rank_correlation"]
     assert min(trained) > 0.5 > 0.3 > max(untrained)

@@ -127,6 +127,7 @@ DENSE_TASKS = {
     **{f"dense_{name}": task for name, task in TASKS.items()},
     "dense_report_summary": replace(TASKS["report_summary"], cue="The first decision of the {last} is"),
 }
+ALL_TASKS = {**TASKS, **DENSE_TASKS}
 
 
 def longbench_dense(dataset: str, count: int, seed: int = 2025, tokens: tuple[int, int] = (512, 2048)) -> list[dict]:

@@ -18,7 +18,7 @@ from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
 from .answers import check_batch_size, score_records
-from .metrics import MINI, expand_tasks
+from .metrics import DENSE, MINI, expand_tasks
 from .paired import paired_differences
 from .prompts import load_templates
 from .sample_files import SampleFile, run_settings
@@ -48,7 +48,7 @@ def evaluate(
     """Score a model on tasks under one method: what `sdtp evaluate` runs.
 
     Args:
-        tasks: `longbench_mini`, `longbench`, dataset names, or several of them (see `expand_tasks`).
+        tasks: `longbench_mini`, `longbench_dense`, `longbench`, dataset names, or several of them (see `expand_tasks`).
         method: `full` (no pruning), `sdtp` (the trained pruner), a name of `BASELINES`, or `oracle`.
         schedule: a preset's name or a schedule; without effect for `full`.
         limit: records per dataset; None takes all.
@@ -228,8 +228,8 @@ def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) ->
 
 
 def source_of(dataset: str, source: str | os.PathLike | None) -> str | os.PathLike:
-    """Where a dataset's records come from: `source` if given, else the embedded set (mini) or the Hub's copy."""
-    return source or ("mini" if dataset in MINI else LONGBENCH)
+    """Where a dataset's records come from: `source` if given, else the embedded sets or the Hub's copy."""
+    return source or ("mini" if dataset in MINI or dataset in DENSE else LONGBENCH)
 
 
 def _label(source: str | os.PathLike) -> str:

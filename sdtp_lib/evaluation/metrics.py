@@ -48,6 +48,8 @@ MINI = {
     "few_shot": Dataset("FewShot", "accuracy", 8, first_line=True, chat=False),
     "code_completion": Dataset("Code", "edit", 24, chat=False),
 }
+DENSE = {f"dense_{name}": spec for name, spec in MINI.items()}
+DENSE["dense_report_summary"] = Dataset("Summ", "rouge_l", 96, chat=False)
 LONGBENCH = {
     "narrativeqa": Dataset("SingleDoc", "f1", 128),
     "qasper": Dataset("SingleDoc", "f1", 128),
@@ -64,8 +66,8 @@ LONGBENCH = {
     "lcc": Dataset("Code", "edit", 64, chat=False),
     "repobench-p": Dataset("Code", "edit", 64, chat=False),
 }
-DATASETS = {**MINI, **LONGBENCH}
-GROUPS = {"longbench_mini": tuple(MINI), "longbench": tuple(LONGBENCH)}
+DATASETS = {**MINI, **DENSE, **LONGBENCH}
+GROUPS = {"longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longbench": tuple(LONGBENCH)}
 
 
 def expand_tasks(tasks: str | Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ..demo.corpus import TASKS
+from ..demo.dense import ALL_TASKS
 from .metrics import DATASETS
 
 TEMPLATE_FILE = "dataset2prompt.json"
@@ -54,8 +54,8 @@ def build_prompt(record: dict, templates: dict[str, str] | None = None) -> str:
         raise ValueError(f"{name} record {record.get('_id')} has no context: an empty prompt")
     if templates and name in templates:
         return templates[name].format(context=record["context"], input=record["input"])
-    if name in TASKS:
-        return TASKS[name].prompt(record["context"], record["input"])
+    if name in ALL_TASKS:
+        return ALL_TASKS[name].prompt(record["context"], record["input"])
     if record.get("question") is not None and record.get("answer_prefix") is not None:
         body, prefix = record["context"] + record["question"], record["answer_prefix"]
         has_prefix = body.rstrip().endswith(prefix.strip())  # samsum's question ends with it
@@ -111,7 +111,7 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, record: dict, prompt: str)
     """
     spec, name = DATASETS[record["dataset"]], record["dataset"]
     tight = spec.category == "Code" or prompt[-1:].isspace()
-    before = TASKS[name].before if name in TASKS else "" if tight else " "
+    before = ALL_TASKS[name].before if name in ALL_TASKS else "" if tight else " "
     ids = tokenizer(before + record["answers"][0], add_special_tokens=False)["input_ids"]
     return ids[: spec.max_new_tokens]
 
