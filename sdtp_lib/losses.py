@@ -7,6 +7,7 @@ every stage come back as one value per stage, (stages,); every prompt weighs the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 SMALLEST_SALIENCY = 1e-8  # relative to a layer's largest: what float32 gradients cannot tell from 0
 
 
-def saliency_targets(saliency: Tensor, mask: Tensor, keep_ratio: float) -> Tensor:
+def saliency_targets(saliency: Tensor, mask: Tensor, keep_ratio: float | Sequence[float]) -> Tensor:
     """What Eq. 4 pulls keep logits to: log-saliency, standardised per prompt and layer, raised by logit(keep_ratio).
 
     Saliency spans orders of magnitude, so its logarithm is taken. The drop logit being 0, the raise makes the Gumbel
@@ -24,7 +25,7 @@ def saliency_targets(saliency: Tensor, mask: Tensor, keep_ratio: float) -> Tenso
     Args:
         saliency: (batch, stages, tokens), 0 or more.
         mask: (batch, tokens) bool.
-        keep_ratio: of one stage, in (0, 1].
+        keep_ratio: in (0, 1], of every stage or of each.
 
     Returns:
         (batch, stages, tokens), 0 outside the mask.
@@ -35,7 +36,9 @@ def saliency_targets(saliency: Tensor, mask: Tensor, keep_ratio: float) -> Tenso
     logs = saliency.clamp_min(floor).log()
     centred = logs - _row_mean(logs, here).unsqueeze(-1)
     deviation = _row_mean(centred.square(), here).unsqueeze(-1).sqrt().clamp_min(1e-6)
-    return (centred / deviation + ratio_logit(keep_ratio)).masked_fill(~here, 0.0)
+    ratios = keep_ratio if isinstance(keep_ratio, Sequence) else [keep_ratio]
+    raised = torch.tensor([ratio_logit(ratio) for ratio in ratios], device=saliency.device)[:, None]
+    return (centred / deviation + raised).masked_fill(~here, 0.0)
 
 
 def ratio_logit(keep_ratio: float) -> float:

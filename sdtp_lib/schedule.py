@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ class PruningSchedule:
 
     Args:
         layers: 0-based decoder layers, strictly increasing, none below 1.
-        keep_ratio: share of the tokens present that a stage keeps, in (0, 1].
+        keep_ratio: share of the tokens present that a stage keeps, in (0, 1]; or one for each stage.
         sink_tokens: the first tokens of a prompt, never cut.
         local_ratio: share of the tokens present, at the end of the prompt, never cut; in [0, 1].
         min_local_tokens: at least this many of the last tokens are never cut; the very last one never is.
@@ -28,7 +29,7 @@ class PruningSchedule:
     """
 
     layers: tuple[int, ...]
-    keep_ratio: float = 0.9
+    keep_ratio: float | tuple[float, ...] = 0.9
     sink_tokens: int = 4
     local_ratio: float = 0.1
     min_local_tokens: int = 16
@@ -41,8 +42,13 @@ class PruningSchedule:
             raise ValueError(f"layers must be 1 or higher (layer 0 is never cut), got {self.layers}")
         if any(a >= b for a, b in pairwise(self.layers)):
             raise ValueError(f"layers must be strictly increasing, got {self.layers}")
-        if not 0 < self.keep_ratio <= 1:  # also refuses NaN
-            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio}")
+        if isinstance(self.keep_ratio, Sequence):
+            object.__setattr__(self, "keep_ratio", tuple(self.keep_ratio))
+            if len(self.keep_ratio) != len(self.layers):
+                raise ValueError(f"{len(self.layers)} stages need as many keep ratios, got {self.keep_ratio}")
+        for ratio in self.ratios:
+            if not 0 < ratio <= 1:  # also refuses NaN
+                raise ValueError(f"keep_ratio must be in (0, 1], got {ratio}")
         if not 0 <= self.local_ratio <= 1:
             raise ValueError(f"local_ratio must be in [0, 1], got {self.local_ratio}")
         for name in ("sink_tokens", "min_local_tokens"):
@@ -91,9 +97,20 @@ class PruningSchedule:
         local = min(present, max(self.min_local_tokens, math.floor(self.local_ratio * present), 1))  # generation's last
         return min(self.sink_tokens if sinks else 0, present - local), local
 
-    def keep(self, present: int, sinks: bool = True) -> int:
-        """Tokens that a stage keeps of `present`: max(floor(keep_ratio * present), forced), and at least one."""
-        return max(math.floor(self.keep_ratio * present), sum(self.forced(present, sinks)))
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The keep ratio of each stage; of a schedule without stages, the one it was given."""
+        if isinstance(self.keep_ratio, tuple):
+            return self.keep_ratio
+        return (self.keep_ratio,) * max(1, len(self.layers))
+
+    def keep(self, present: int, sinks: bool = True, layer: int | None = None) -> int:
+        """Tokens that the stage at `layer` (None: the first) keeps of `present`.
+
+        It is max(floor(keep_ratio * present), forced), and at least one.
+        """
+        ratio = self.ratios[0 if layer is None else self.layers.index(layer)]
+        return max(math.floor(ratio * present), sum(self.forced(present, sinks)))
 
     def lengths(self, tokens: int, num_layers: int) -> list[int]:
         """Tokens present at each of `num_layers` layers for a prompt of `tokens` tokens.
@@ -106,7 +123,7 @@ class PruningSchedule:
         self.check_model(num_layers)
         present, lengths = tokens, []
         for layer in range(num_layers):
-            present = self.keep(present) if layer in self.layers else present
+            present = self.keep(present, layer=layer) if layer in self.layers else present
             lengths.append(present)
         return lengths
 
@@ -123,4 +140,5 @@ class PruningSchedule:
 
     def to_dict(self) -> dict:
         """Plain JSON values, as recorded in result files."""
-        return {**asdict(self), "layers": list(self.layers)}
+        ratio = list(self.keep_ratio) if isinstance(self.keep_ratio, tuple) else self.keep_ratio
+        return {**asdict(self), "layers": list(self.layers), "keep_ratio": ratio}

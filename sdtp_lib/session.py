@@ -121,7 +121,7 @@ class Session:
         schedule, sinks = self.pruning.schedule, forward.start == 0
         present = forward.present
         forced = [schedule.forced(n, sinks) for n in present]
-        wanted = [schedule.keep(n, sinks) for n in present]
+        wanted = [schedule.keep(n, sinks, layer) for n in present]
         short = [n < self.pruning.min_prompt_tokens for n in forward.prompt]
         keep = [n if skip else k for n, k, skip in zip(present, wanted, short, strict=True)]
         counts = [(n, k, got, *ends) for n, k, got, ends in zip(present, wanted, keep, forced, strict=True)]
@@ -214,6 +214,6 @@ class Session:
             return "the schedule has no stages"
         if max(forward.prompt) < self.pruning.min_prompt_tokens:
             return f"prompt shorter than min_prompt_tokens={self.pruning.min_prompt_tokens}"
-        if self.pruning.schedule.keep_ratio == 1.0:
+        if set(self.pruning.schedule.ratios) == {1.0}:
             return "keep_ratio is 1"
         return "prompt too short: all of its tokens are forced to stay"

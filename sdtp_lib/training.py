@@ -183,7 +183,7 @@ class Trainer:
             for layer, hidden in hidden_states.items():
                 masked.decide(layer, hidden)
         scores, alive, prompt = torch.stack(masked.scores, 1), torch.stack(masked.alive, 1), batch.prompt_mask
-        targets = losses.saliency_targets(batch.saliency, prompt, self.schedule.keep_ratio)
+        targets = losses.saliency_targets(batch.saliency, prompt, self.schedule.ratios)
         if "mse" not in recipe.without:
             terms["mse"] = losses.mse_loss(scores, targets, prompt)
         if "rank" not in recipe.without:
@@ -218,8 +218,8 @@ class Trainer:
 def new_pruner(hidden_size: int, schedule: PruningSchedule, recipe: Recipe) -> TokenPruner:
     """A random pruner whose keep logits start around those of the schedule's ratio, where the targets lie."""
     pruner = pruner_class(recipe.kind)(hidden_size, schedule.layers, **recipe.options)
-    for mlp in pruner.mlps.values():
-        mlp[-1].bias.fill_(losses.ratio_logit(schedule.keep_ratio))
+    for mlp, ratio in zip(pruner.mlps.values(), schedule.ratios, strict=True):
+        mlp[-1].bias.fill_(losses.ratio_logit(ratio))
     return pruner
 
 
