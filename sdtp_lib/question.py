@@ -56,9 +56,10 @@ class QuestionAwarePruner(TokenPruner):
 
     def forward(self, layer: int, hidden_states: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Keep logits (batch, tokens); the last `window` tokens of `prompt` ask, see `TokenPruner.forward`."""
-        own = super().forward(layer, hidden_states, prompt)
-        if self.width == 0:
-            own = self.mlps[str(layer)][-1].bias
+        if self.width:
+            own = super().forward(layer, hidden_states)
+        else:
+            own = self.parts(self.mlps[str(layer)], hidden_states.device)[-1]
         ask, answer, weight, log_temperature = self.parts(self.matches[str(layer)], hidden_states.device)
         scale = self.scale(hidden_states)
         places, real = last_places(hidden_states, prompt, self.window)
@@ -77,6 +78,11 @@ class QuestionAwarePruner(TokenPruner):
         else:
             pooled = products.masked_fill(hidden, 0.0).sum(-1) / count
         return own + torch.einsum("bhn,h->bn", pooled, weight.float())
+
+    def flops(self, tokens: int) -> int:
+        """FLOPs of the matrix products that score `tokens` tokens at one layer."""
+        projections = 2 * (tokens + self.window) * self.hidden_size * self.heads * self.rank
+        return super().flops(tokens) + projections + 2 * tokens * self.window * self.heads * self.rank
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """Same as `forward`, with the context's mask for the prompt."""

@@ -129,6 +129,10 @@ class TokenPruner(nn.Module):
         """Same as `forward`; the MLP looks at nothing but the hidden state."""
         return self(layer, hidden_states)
 
+    def flops(self, tokens: int) -> int:
+        """FLOPs of the matrix products that score `tokens` tokens at one layer."""
+        return 2 * tokens * self.width * (self.hidden_size + 1)
+
     def check(self, hidden_size: int, layers: tuple[int, ...]) -> None:
         """Raise ValueError unless this pruner fits a model of `hidden_size` and has an MLP for each of `layers`."""
         if hidden_size != self.hidden_size:

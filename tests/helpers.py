@@ -128,13 +128,13 @@ def close(ours, reference):
     return (ours - reference).abs().max() / reference.abs().max() < TOLERANCE
 
 
-def naive_choice(scores, present, schedule, first_prompt=True):
+def naive_choice(scores, present, schedule, ratio, first_prompt=True):
     """The rule of the design page, token by token: which of the `present` columns stay."""
     n = len(present)
     local = min(n, max(schedule.min_local_tokens, math.floor(schedule.local_ratio * n), 1))
     sinks = schedule.sink_tokens if first_prompt else 0
     forced = [i for i in range(n) if i < sinks or i >= n - local]
-    k = max(math.floor(schedule.keep_ratio * n), len(forced))
+    k = max(math.floor(ratio * n), len(forced))
     others = sorted((i for i in range(n) if i not in forced), key=lambda i: (scores[i], i), reverse=True)
     return [present[i] for i in sorted(forced + others[: k - len(forced)])]
 
@@ -176,6 +176,8 @@ class Reference:
         Args:
             turn: (start, stop) of a later prompt that is cut as well, by the same rule but without sinks.
         """
+        ratios = self.schedule.keep_ratio
+        ratios = ratios if isinstance(ratios, tuple) else [ratios] * len(self.schedule.layers)
         present, kept = [list(range(prompt)), list(range(*turn or (0, 0)))], {}
 
         def hook_of(layer):
@@ -184,8 +186,9 @@ class Reference:
                 for place, columns in enumerate(present):
                     if layer in self.schedule.layers and columns:
                         context = ScoringContext(module, torch.ones(1, len(columns), dtype=torch.bool), None, None, 0)
+                        ratio = dict(zip(self.schedule.layers, ratios, strict=True))[layer]
                         scores = self.scorer.score(layer, hidden[:, columns], context)[0].float().tolist()
-                        present[place] = naive_choice(scores, columns, self.schedule, first_prompt=place == 0)
+                        present[place] = naive_choice(scores, columns, self.schedule, ratio, place == 0)
                         kept[layer] = sum(present, [])
                 here = torch.ones(len(ids), dtype=torch.bool)
                 here[:prompt] = False
@@ -205,9 +208,9 @@ class Reference:
         return logits, kept
 
 
-def check_against_reference(model, schedule, lengths, positions="original", seed=2, steps=4):
+def check_against_reference(model, schedule, lengths, positions="original", seed=2, steps=4, scorer=None):
     """Prefill and every decode step of each row of a left-padded batch equal the reference of that row alone."""
-    pruner = tiny_pruner(schedule.layers)
+    pruner = scorer or tiny_pruner(schedule.layers)
     ids, mask = random_prompts(lengths, seed)
     with TokenPruning(schedule, pruner, positions=positions)(model) as trace:
         new, logits = generate(model, ids, mask, steps)

@@ -17,8 +17,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from sdtp_lib import PruningSchedule, TokenPruner, TokenPruning, cli
 from sdtp_lib.baselines import METHODS, RandomScorer
 from sdtp_lib.data import longbench_records
-from sdtp_lib.demo.choices import CHOICE_DATASETS, mini_choice
 from sdtp_lib.demo.corpus import TASKS, longbench_mini
+from sdtp_lib.demo.questions import CHOICE_DATASETS, mini_choice
 from sdtp_lib.demo.train import build_tokenizer
 from sdtp_lib.evaluation import harness_cli
 from sdtp_lib.evaluation.answers import score_records

@@ -23,7 +23,7 @@ schedules = st.builds(
 def test_select_follows_the_rule_with_ties(scores, schedule):
     n = len(scores)
     kept = select(torch.tensor([scores]), schedule.keep(n), *schedule.forced(n))
-    assert kept[0].tolist() == naive_choice(scores, list(range(n)), schedule)
+    assert kept[0].tolist() == naive_choice(scores, list(range(n)), schedule, schedule.keep_ratio)
 
 
 @settings(max_examples=60)
@@ -36,7 +36,7 @@ def test_ragged_rows_keep_what_each_keeps_alone(rows, schedule, absent):
     numbers = torch.tensor([present, keep, *zip(*[schedule.forced(n) for n in present], strict=True)])
     index, filled = select_ragged(scores, *numbers, max(keep))
     for row, values in enumerate(rows):
-        expected = naive_choice(values, list(range(len(values))), schedule)
+        expected = naive_choice(values, list(range(len(values))), schedule, schedule.keep_ratio)
         assert (index[row][filled[row]] - (tokens - len(values))).tolist() == expected
 
 

@@ -88,9 +88,7 @@ def score_records(
 
 def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
     """Greedy answers of one batch, and for each row the prompt tokens present at every layer."""
-    end = model.generation_config.eos_token_id
-    end = tokenizer.eos_token_id if end is None else end
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    end, pad = end_tokens(model, tokenizer)
     ids, mask = left_pad(prompts, pad, model.device)
     with pruning(model) if pruning else nullcontext() as trace:
         out = model.generate(
@@ -99,6 +97,13 @@ def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning
         )  # fmt: skip
     present = tokens_per_layer(trace, [len(prompt) for prompt in prompts], model.config.num_hidden_layers)
     return tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), present
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int | list[int], int]:
+    """What ends an answer, the model's own token or tokens before the tokenizer's; and what fills up a batch."""
+    end = model.generation_config.eos_token_id
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return tokenizer.eos_token_id if end is None else end, pad
 
 
 def left_pad(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 
 from ..data import MINI_SEED, MINI_SIZE, longbench_records
-from ..demo.choices import mini_choice
 from ..demo.corpus import TASKS
+from ..demo.questions import mini_choice
 from .longbench import source_of
 from .metrics import DATASETS, score
 from .prompts import build_prompt, load_templates

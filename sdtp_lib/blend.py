@@ -1,0 +1,62 @@
+"""Part of the budget by one score, the rest by another: for caches that more than one question will be asked of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .scorers import Scorer, ScoringContext
+
+
+@dataclass(frozen=True)
+class BlendScorer:
+    """Two rankings merged: of what is kept, about `share` are the first scorer's best, the others the second's.
+
+    Tokens that both put high are taken once. `share` 1 is the first scorer alone, 0 the second.
+
+    Args:
+        first, second: scorers, such as one that reads the question and one that does not.
+        share: in [0, 1].
+
+    Raises:
+        ValueError: for a share outside [0, 1].
+    """
+
+    first: Scorer
+    second: Scorer
+    share: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.share <= 1:  # also refuses NaN
+            raise ValueError(f"share must be in [0, 1], got {self.share}")
+
+    @property
+    def looks_at_positions(self) -> bool:
+        """Whether one of the two does."""
+        return any(getattr(scorer, "looks_at_positions", True) for scorer in (self.first, self.second))
+
+    def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
+        """(batch, tokens, hidden) -> (batch, tokens): minus the turn at which a token is taken.
+
+        The first scorer's token of rank r is due at (r + 1) / share, the second's at (r + 1) / (1 - share).
+        """
+        due = [
+            (_rank(scorer.score(layer, hidden_states, context), context.mask) + 1) / part
+            for scorer, part in ((self.first, self.share), (self.second, 1 - self.share))
+            if part > 0
+        ]
+        return -torch.stack(due).amin(0)
+
+
+def _rank(scores: Tensor, mask: Tensor) -> Tensor:
+    """Place of each token when its row (batch, tokens) is sorted, the best at 0; equal scores: the later is better.
+
+    A score that is not finite has no place, so that the engine notices it.
+    """
+    tokens = scores.shape[1]
+    order = scores.masked_fill(~mask, -torch.inf).flip(1).sort(dim=1, descending=True, stable=True).indices
+    place = torch.arange(tokens, device=scores.device, dtype=torch.float32).expand_as(order)
+    rank = torch.empty_like(place).scatter_(1, tokens - 1 - order, place)
+    return rank.masked_fill(mask & ~scores.isfinite(), torch.nan)

@@ -1,0 +1,86 @@
+"""A second question on the same context: the pruned cache is kept, and asked again.
+
+The prompt is cut while the first question stands at its end. A score that reads that question may have dropped what the
+second one asks for; one that does not read it has nothing to lose here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from tqdm import tqdm
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..demo.dense import ALL_TASKS
+from ..pruning import TokenPruning
+from .answers import end_tokens
+from .metrics import DATASETS, score
+from .sample_files import SampleFile
+
+
+@torch.inference_mode()
+def ask_twice(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict],
+    pruning: TokenPruning | None = None,
+    *,
+    title: str | None = None,
+    file: SampleFile | None = None,
+) -> list[dict]:
+    """Answer both questions of every record greedily, one record at a time, the second on the cache of the first.
+
+    Args:
+        records: of `demo.questions.two_questions`.
+        pruning: prunes the prompt with the first question; with `prune="first"` the second is not cut.
+        title: label of the progress bar (TQDM_DISABLE=1 hides it).
+        file: gets each sample as soon as it is done; records that it holds are not asked again.
+
+    Returns:
+        One dict per record: `_id`, `dataset`, `prompt_tokens`, `prediction`, `answers`, `score` (0 to 1) of the first
+        question, and `second`, the same three of the second.
+    """
+    samples = []
+    for record in tqdm(records, desc=title, unit="prompt"):
+        task, spec = ALL_TASKS[record["dataset"]], DATASETS[record["dataset"]]
+        first = tokenizer(task.prompt(record["context"], record["input"]))["input_ids"]
+        second = tokenizer(task.prompt("", record["second"]["input"]))["input_ids"]
+        sample = None if file is None else file.find(record, [*first, *second])
+        if sample is None:
+            replies = _two_answers(model, tokenizer, first, second, spec.max_new_tokens, pruning)
+            asked = [record["answers"], record["second"]["answers"]]
+            found = [
+                {"prediction": reply, "answers": answers,
+                 "score": score(record["dataset"], reply, answers, record["all_classes"])}
+                for reply, answers in zip(replies, asked, strict=True)
+            ]  # fmt: skip
+            sample = {"_id": record["_id"], "dataset": record["dataset"], "prompt_tokens": len(first), **found[0]}
+            sample["second"] = found[1]
+            if file is not None:
+                file.write([sample], [[*first, *second]])
+        samples.append(sample)
+    return samples
+
+
+def second_scores(samples: Sequence[dict]) -> list[dict]:
+    """Samples of `ask_twice` with the second question's prediction, answers and score in place of the first's."""
+    return [{**sample, **sample["second"]} for sample in samples]
+
+
+def _two_answers(model, tokenizer, first: list[int], second: list[int], new_tokens: int, pruning) -> list[str]:
+    end, pad = end_tokens(model, tokenizer)
+    cache, ids, replies = DynamicCache(config=model.config), torch.tensor([first], device=model.device), []
+    with pruning(model) if pruning else nullcontext():
+        for turn in (None, second):
+            if turn is not None:
+                ids = torch.cat([ids, torch.tensor([turn], device=model.device)], dim=1)
+            out = model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=new_tokens,
+                do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, pad_token_id=pad,
+                eos_token_id=end,
+            )  # fmt: skip
+            replies.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+            ids = out
+    return replies

@@ -1,0 +1,106 @@
+"""Beyond the paper: where a budget of prefill FLOPs is best spent, searched on training prompts.
+
+A schedule of the family searched here has `stages` cuts spread evenly from layer `first` on, after the i-th of which
+left ** ((i / stages) ** bend) of the prompt remains: `bend` 1 cuts by the same ratio at every stage, as the paper does,
+a smaller one cuts harder at the first stages. `left` is what the budget asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+
+from .flops import schedule_flops
+from .pruning import TokenPruning
+from .samples import Sample
+from .schedule import PruningSchedule
+from .scorers import Scorer
+
+HALVINGS = 40
+
+
+def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> PruningSchedule:
+    """A schedule of the family above, see there.
+
+    Raises:
+        ValueError: if the stages do not fit the layers from `first` on.
+    """
+    even = PruningSchedule.spread(stages, num_layers, first, 1.0)
+    remaining = [left ** ((stage / stages) ** bend) for stage in range(stages + 1)]
+    return PruningSchedule(even.layers, tuple(after / before for before, after in pairwise(remaining)))
+
+
+def stretched(schedule: PruningSchedule, layers: int, num_layers: int) -> PruningSchedule:
+    """The cuts of a schedule for `layers` layers at the same fractions of `num_layers`, which must not be fewer."""
+    places = tuple(round(layer * num_layers / layers) for layer in schedule.layers)
+    return PruningSchedule(
+        places, schedule.keep_ratio, schedule.sink_tokens, schedule.local_ratio, schedule.min_local_tokens
+    )
+
+
+def flop_ratio(schedule: PruningSchedule, layers: int, config: PretrainedConfig, tokens: int) -> float:
+    """Prefill FLOPs full / pruned on the shape of `config`, under a schedule made for `layers` layers."""
+    there = stretched(schedule, layers, config.num_hidden_layers)
+    return schedule_flops(config, PruningSchedule(()), tokens) / schedule_flops(config, there, tokens)
+
+
+def within_budget(
+    ratio: float, first: int, stages: int, bend: float, layers: int, config: PretrainedConfig, tokens: int = 8192
+) -> PruningSchedule | None:
+    """The schedule of this family that leaves most tokens at a FLOP ratio of `ratio` or more; None if none does.
+
+    Args:
+        ratio: FLOPs full / pruned to reach on the shape of `config` at prompts of `tokens` tokens.
+        layers: of the model that the schedule is for.
+    """
+    low, high = 1e-4, 1.0
+    if flop_ratio(bent(first, stages, low, bend, layers), layers, config, tokens) < ratio:
+        return None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        enough = flop_ratio(bent(first, stages, middle, bend, layers), layers, config, tokens) >= ratio
+        low, high = (middle, high) if enough else (low, middle)
+    return bent(first, stages, low, bend, layers)
+
+
+@torch.inference_mode()
+def answer_loss(model: PreTrainedModel, samples: Sequence[Sample], pruning: TokenPruning | None = None) -> float:
+    """Mean over samples of the cross-entropy of the answer's tokens, on the cache that the pruned prefill leaves.
+
+    Args:
+        samples: prompts with answers; the answers are never cut.
+    """
+    losses = []
+    for sample in samples:
+        ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens
+        cache = DynamicCache(config=model.config)
+        logits = [_forward(model, ids[:, :prompt], cache, pruning).logits[:, -1:]]
+        if ids.shape[1] > prompt + 1:
+            logits.append(_forward(model, ids[:, prompt:-1], cache, pruning).logits)
+        losses.append(F.cross_entropy(torch.cat(logits, 1)[0].float(), ids[0, prompt:]).item())
+    return sum(losses) / len(losses)
+
+
+def _forward(model, ids, cache, pruning):
+    if pruning is None:
+        return model(input_ids=ids, past_key_values=cache, use_cache=True)
+    with pruning(model):
+        return model(input_ids=ids, past_key_values=cache, use_cache=True)
+
+
+def search(
+    model: PreTrainedModel, samples: Sequence[Sample], scorer: Scorer, candidates: dict[str, PruningSchedule]
+) -> dict[str, float]:
+    """`answer_loss` of every candidate: label -> loss.
+
+    Args:
+        samples: that the scorer was not trained on.
+        scorer: scores at every candidate's layers.
+    """
+    bar = tqdm(candidates.items(), desc="schedules", unit="schedule")
+    return {name: answer_loss(model, samples, TokenPruning(schedule, scorer)) for name, schedule in bar}
