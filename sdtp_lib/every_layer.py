@@ -1,9 +1,11 @@
-"""A pruner that can score at every layer, for schedules that the shipped or preset ones do not have (Fig. 4)."""
+"""Pruners that can score at every layer, for schedules that the shipped or preset ones do not have (Fig. 4)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .models import load_model
 from .recipe import Recipe
@@ -36,11 +38,57 @@ def pruner_of_every_layer(
     Raises:
         ValueError, FileNotFoundError: as `mark` and `training.train`.
     """
-    settings, folder = Recipe(**recipe), Path(folder)
+    seed = Recipe(**recipe).seed
+    ((pruner,),) = pruners_of_every_layer(
+        model, data, num_samples, folder, {"pruner": recipe}, [seed], keep_ratio, revision, seed
+    ).values()
+    return pruner
+
+
+def pruners_of_every_layer(
+    model: str | os.PathLike,
+    data: str | os.PathLike,
+    num_samples: int,
+    folder: str | os.PathLike,
+    designs: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int] = (0,),
+    keep_ratio: float = 0.9,
+    revision: str | None = None,
+    mark_seed: int = 0,
+) -> dict[str, list[TokenPruner]]:
+    """Like `pruner_of_every_layer` for several designs and seeds on the same marks: design -> a pruner per seed.
+
+    A pruner that is there already is not trained again, if it was trained in just this way.
+
+    Args:
+        folder: gets `marks`, and `<design>`, or with several seeds `<design>/<seed>`, for each pruner.
+        designs: name -> fields of `Recipe` but the seed.
+        mark_seed: of the prompts.
+    """
+    recipes = {
+        name: [Recipe(**{**fields, "seed": seed}) for seed in seeds] for name, fields in designs.items()
+    }  # before anything runs
     network, _ = load_model(model, dtype="float32", revision=revision)
     stages = PruningSchedule(tuple(range(1, network.config.num_hidden_layers)), keep_ratio)
     marks = mark(
-        model, data, num_samples, output=folder / "marks", seed=settings.seed, layers=stages.layers, revision=revision
+        model, data, num_samples, output=Path(folder) / "marks", seed=mark_seed, layers=stages.layers, revision=revision
     )
-    Trainer(network, marks, stages, settings, folder / "pruner").run(resume=True)
-    return TokenPruner.from_pretrained(folder / "pruner")
+    found: dict[str, list[TokenPruner]] = {}
+    for name, each in recipes.items():
+        found[name] = []
+        for recipe in each:
+            home = Path(folder, name, *([str(recipe.seed)] if len(seeds) > 1 else []))
+            trainer = Trainer(network, marks, stages, recipe, home)
+            if not _holds(home, trainer.settings):
+                trainer.run(resume=True)
+            found[name].append(TokenPruner.from_pretrained(home))
+    return found
+
+
+def _holds(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the pruner of a finished run of these settings."""
+    try:
+        record = TokenPruner.from_pretrained(folder).record
+    except (FileNotFoundError, ValueError):
+        return False
+    return all(record.get(key) == value for key, value in settings.items())

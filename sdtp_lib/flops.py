@@ -7,7 +7,7 @@ look-ups, biases, norms, softmax, attention sinks and rotary embeddings are left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,12 +78,9 @@ def layer_flops(
 
 
 def prefill_flops(
-    config: PretrainedConfig,
-    lengths: Sequence[int],
-    causal: bool = True,
-    head_positions: int = 1,
+    config: PretrainedConfig, lengths: Sequence[int], causal: bool = True, head_positions: int = 1,
     scored: Sequence[int] = (),
-) -> int:
+) -> int:  # fmt: skip
     """FLOPs of one prompt's prefill: all of `layer_flops`, and the head for `head_positions` tokens.
 
     Raises:
@@ -106,18 +103,24 @@ def decode_flops(config: PretrainedConfig, kv_lengths: Sequence[int], new_tokens
 
 
 def schedule_flops(
-    config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new_tokens: int = 1, causal: bool = True
-) -> int:
+    config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new_tokens: int = 1, causal: bool = True,
+    scoring: Callable[[int], int] | None = None,
+) -> int:  # fmt: skip
     """FLOPs of a prompt of `tokens` tokens and of `new_tokens` generated ones (1: the prefill alone).
 
     A stage that can cut nothing scores nothing.
+
+    Args:
+        scoring: number of tokens -> FLOPs of scoring them at one stage; by default those of the paper's MLP.
 
     Raises:
         ValueError: as `layer_flops` and `decode_flops`, or for a stage beyond the model.
     """
     lengths = schedule.lengths(tokens, config.num_hidden_layers)
     scored = [layer for layer in schedule.layers if lengths[layer] < lengths[layer - 1]]
-    return prefill_flops(config, lengths, causal, scored=scored) + decode_flops(config, lengths, new_tokens)
+    total = prefill_flops(config, lengths, causal, scored=scored) + decode_flops(config, lengths, new_tokens)
+    offered = [lengths[layer - 1] for layer in scored] if scoring else []
+    return total + sum(scoring(tokens) - _pruner_per_token(config) * tokens for tokens in offered)
 
 
 def kv_bytes(config: PretrainedConfig, lengths: Sequence[int], dtype: torch.dtype) -> int:

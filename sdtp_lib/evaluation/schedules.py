@@ -71,13 +71,14 @@ def quality(
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[dict],
     points: Sequence[Point],
-    pruner: Scorer | None = None,
+    pruner: Scorer | Mapping[str, Scorer] | None = None,
     **options,
 ) -> list[Point]:
     """Measure every point on the same records.
 
     Args:
-        pruner: of the method `sdtp`; has a scorer for every layer that is cut.
+        pruner: of the method `sdtp`, with a scorer for every layer that is cut; or the scorers of several methods by
+            name, which need not be names of METHODS.
         options: of `measure`; a point may bring its own `positions`.
 
     Returns:
@@ -95,7 +96,10 @@ def quality(
     for point in tqdm(points, desc="points", unit="point"):
         point = dict(point)
         schedule, own = point.pop("schedule"), {"positions": point["positions"]} if "positions" in point else {}
-        found, _ = measure(model, tokenizer, records, point["method"], schedule, pruner, **{**options, **own})
+        method, scorer = point["method"], pruner
+        if isinstance(pruner, Mapping):
+            method, scorer = ("sdtp", pruner[method]) if method in pruner else (method, None)
+        found, _ = measure(model, tokenizer, records, method, schedule, scorer, **{**options, **own})
         present = found["tokens_per_layer"]
         measured.append({
             **point, "schedule": schedule.to_dict(), "score": found["average"], "ci95": found["ci95"],
@@ -106,10 +110,10 @@ def quality(
     return measured
 
 
-def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int) -> float:
-    """Pruned over full FLOPs of a prefill of `tokens` tokens."""
-    pruned, full = (schedule_flops(config, each, tokens) for each in (schedule, UNPRUNED))
-    return pruned / full
+def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int, scorer: Scorer | None = None) -> float:
+    """Pruned over full FLOPs of a prefill of `tokens` tokens; a scorer that does not tell its own costs an MLP's."""
+    pruned = schedule_flops(config, schedule, tokens, scoring=getattr(scorer, "flops", None))
+    return pruned / schedule_flops(config, UNPRUNED, tokens)
 
 
 def points_table(points: Sequence[Point], labels: Sequence[str]) -> Markdown:

@@ -1,0 +1,115 @@
+"""Dense LongBench-mini: most of a document could be asked for, and what is asked for is there, once."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdtp_lib.data import demo_pairs, longbench_records
+from sdtp_lib.demo.corpus import TASKS, count_pieces, longbench_mini
+from sdtp_lib.demo.dense import ALL_TASKS, DENSE_BUILDERS, DENSE_TASKS, longbench_dense
+from sdtp_lib.demo.questions import CHOICE_DATASETS, TWICE_DATASETS, two_questions
+from sdtp_lib.demo.train import DENSE_LENGTHS, Stream, build_tokenizer
+from sdtp_lib.evaluation.metrics import DATASETS, expand_tasks, score
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(documents=400)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(DENSE_BUILDERS)), st.integers(200, 2048), st.integers(0, 999))
+def test_at_least_half_of_a_document_is_candidate_answers_and_every_answer_is_there(name, tokens, seed):
+    doc = DENSE_BUILDERS[name](random.Random(seed), tokens)
+    assert 0.7 * tokens < count_pieces(doc.context) < 1.3 * tokens
+    if name == "dense_few_shot":
+        # "Text: The quiet mango moved.\nType of mango: teal\n"; sentences that only fill come on top.
+        facts = 14 * len(doc.pairs)
+    elif name == "dense_code_completion":
+        facts = sum(count_pieces(line) + 1 for line in doc.context.split("\n") if line.startswith("def "))
+    else:
+        facts = sum(count_pieces(s) + 1 for s in doc.context.split(".") if " is " in s)
+    assert facts >= 0.5 * count_pieces(doc.context)
+    assert len(set(question for question, _ in doc.pairs)) > 0.6 * len(doc.pairs)  # a few may be asked twice
+    for _, answer in doc.pairs:
+        assert all(sentence.rstrip(".") in doc.context for sentence in answer.split(". "))
+
+
+@given(st.integers(0, 400))
+def test_a_key_has_one_value_and_every_link_leads_on(seed):
+    (record,) = longbench_dense("dense_multidoc_qa", 1, seed, (300, 600))
+    facts = [s.rpartition("The ")[2] for s in record["context"].replace("\n", " ").split(".") if " is " in s]
+    said = dict(fact.split(" is ") for fact in facts)
+    assert len(said) == len(facts)
+    *kinds, name = record["input"].replace(" of the ", " of ").split(" of ")
+    steps = []
+    for kind in reversed(kinds):
+        steps.append(f"The {kind} of {name} is {said[f'{kind} of {name}']}")
+        name = said[f"{kind} of {name}"]
+    assert len(steps) in (2, 3)
+    assert record["answers"] == [". ".join(steps).partition(" is ")[2]]
+    prompt = DENSE_TASKS["dense_multidoc_qa"].prompt(record["context"], record["input"])
+    assert prompt.endswith(steps[0].partition(" is ")[0] + " is")
+
+
+def test_the_owner_of_the_decisions_is_asked_for():
+    (record,) = longbench_dense("dense_report_summary", 1, 3)
+    owner = record["input"].partition(" decisions of the ")[2]
+    prompt = DENSE_TASKS["dense_report_summary"].prompt(record["context"], record["input"])
+    assert prompt.endswith(f"The first decision of the {owner} is")
+    assert record["context"].count(" decision of the ") > 3 * record["context"].count(f" decision of the {owner} is")
+
+
+def test_records_repeat_with_the_seed_and_are_found_by_name():
+    for name in DENSE_TASKS:
+        assert longbench_dense(name, 3, seed=4) == longbench_dense(name, 3, seed=4) != longbench_dense(name, 3, seed=5)
+        assert longbench_records(name, "mini", 2) == longbench_dense(name, 2)
+    assert expand_tasks("longbench_dense") == list(DENSE_TASKS)
+    assert [DATASETS[name].category for name in DENSE_TASKS] == [DATASETS[name].category for name in TASKS]
+    with pytest.raises(ValueError, match="unknown dense dataset 'qa'; known: dense_singledoc_qa"):
+        longbench_dense("qa", 1)
+
+
+@pytest.mark.parametrize("name", DENSE_TASKS)
+def test_a_whole_answer_fits_the_limit_and_scores_full_marks(name, tokenizer):
+    for record in longbench_dense(name, 10):
+        (answer,) = record["answers"]
+        assert len(tokenizer(answer)["input_ids"]) + 2 <= DATASETS[name].max_new_tokens
+        assert score(name, answer, record["answers"], record["all_classes"]) == pytest.approx(1.0)
+
+
+def test_training_pairs_are_half_dense():
+    pairs = demo_pairs(20, 0, dense=True)
+    assert [pair["dataset"] for pair in pairs] == 2 * [*TASKS, *DENSE_TASKS]
+    assert {pair["dataset"] for pair in demo_pairs(20, 0)} == set(TASKS)
+
+
+def test_dense_training_rows_hold_answers_of_all_kinds(tokenizer):
+    stream = Stream(tokenizer, 10**6, 0, 12, 2176, dense=True)
+    kinds, lengths = set(), set()
+    for ids, each in stream:
+        assert ids.shape == each.shape and ids.shape[1] in DENSE_LENGTHS
+        kinds |= set(each.unique().tolist())
+        lengths.add(ids.shape[1])
+    assert len(lengths) > 1 and len([k for k in kinds if k >= 4 + len(TASKS)]) == len(DENSE_TASKS)
+
+
+@pytest.mark.parametrize("name", TWICE_DATASETS)
+def test_two_different_questions_on_one_document(name):
+    for record in two_questions(name, 3, tokens=(300, 400)):
+        second = record["second"]
+        assert second["input"] != record["input"]
+        task = ALL_TASKS[name]
+        assert task.prompt("", second["input"]).strip().endswith(task.cue.format(
+            input=second["input"], last=second["input"].rpartition(" of the ")[2]).strip())  # fmt: skip
+        assert all(s.rstrip(".") in record["context"] for s in second["answers"][0].split(". "))
+    assert two_questions(name, 2) == two_questions(name, 2)
+
+
+def test_two_questions_need_a_document_with_two():
+    assert "report_summary" not in TWICE_DATASETS and set(CHOICE_DATASETS) <= set(TWICE_DATASETS)
+    with pytest.raises(ValueError, match="no second question for 'report_summary'"):
+        two_questions("report_summary", 1)
+    assert longbench_mini("few_shot", 1)[0].keys() < two_questions("few_shot", 1)[0].keys()
