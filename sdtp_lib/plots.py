@@ -13,11 +13,12 @@ from matplotlib.ticker import PercentFormatter
 from . import paper_numbers as paper
 from .canvas import GREY, PALETTE, SEQUENTIAL, Figure, finish, line_styles, new_figure, save_figure, styled
 from .latency_plots import hook_shares, kv_reduction, latency, limit_share, peak_memory, speedup
-from .quality_plots import quality_against_flops, single_cut_quality, stage_quality
+from .quality_plots import blend_quality, quality_against_flops, single_cut_quality, stage_quality
 from .score_plots import longbench_bars
 from .survival import last_layers, readable, survival_html, survival_text
 
 __all__ = [
+    "blend_quality",
     "hook_shares",
     "kv_lengths",
     "kv_reduction",

@@ -66,6 +66,23 @@ def quality_against_flops(points: Sequence[Mapping], full: float) -> Figure:
     return _finish(figure, axes, "prefill FLOPs left (of the full model's)")
 
 
+@styled
+def blend_quality(rows: Sequence[Mapping], full: Mapping) -> Figure:
+    """Scores of the first and of the second question against the share of the budget that the first one chose.
+
+    Args:
+        rows: of `evaluation.question_study.second_question`, each with its `share`; whiskers are 95% intervals.
+        full: the full model's row.
+    """
+    figure, axes = new_figure(6.5, 4.2)
+    for turn, style in zip(("first", "second"), line_styles(), strict=False):
+        points = [{"share": row["share"], "score": row[turn], "ci95": row[f"{turn}_ci95"]} for row in rows]
+        _curve(axes, points, "share", f"{turn} question", style)
+        axes.axhline(full[turn], color=style["color"], linewidth=0.9, linestyle=":", label=f"full model, {turn}")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return _finish(figure, axes, "share of the budget by the first question, the rest by general saliency")
+
+
 def _methods(points: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(point["method"] for point in points))
 

@@ -7,17 +7,22 @@ a smaller one cuts harder at the first stages. `left` is what the budget asks fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .flops import schedule_flops
+from .models import SHAPES
 from .pruning import TokenPruning
-from .samples import Sample
+from .report import Markdown
+from .results import markdown_table
+from .saliency import training_pairs
+from .samples import Sample, encode_pairs
 from .schedule import PruningSchedule
 from .scorers import Scorer
 
@@ -43,14 +48,14 @@ def stretched(schedule: PruningSchedule, layers: int, num_layers: int) -> Prunin
     )
 
 
-def flop_ratio(schedule: PruningSchedule, layers: int, config: PretrainedConfig, tokens: int) -> float:
+def flop_ratio(schedule: PruningSchedule, layers: int, config: PretrainedConfig, tokens: int = 8192) -> float:
     """Prefill FLOPs full / pruned on the shape of `config`, under a schedule made for `layers` layers."""
     there = stretched(schedule, layers, config.num_hidden_layers)
     return schedule_flops(config, PruningSchedule(()), tokens) / schedule_flops(config, there, tokens)
 
 
 def within_budget(
-    ratio: float, first: int, stages: int, bend: float, layers: int, config: PretrainedConfig, tokens: int = 8192
+    ratio: float, first: int, stages: int, bend: float, layers: int, config: PretrainedConfig, tokens: int
 ) -> PruningSchedule | None:
     """The schedule of this family that leaves most tokens at a FLOP ratio of `ratio` or more; None if none does.
 
@@ -66,6 +71,22 @@ def within_budget(
         enough = flop_ratio(bent(first, stages, middle, bend, layers), layers, config, tokens) >= ratio
         low, high = (middle, high) if enough else (low, middle)
     return bent(first, stages, low, bend, layers)
+
+
+def candidates(
+    ratio: float, firsts: Sequence[int], stages: Sequence[int], bends: Sequence[float], layers: int,
+    shape: str = "mistral-7b", tokens: int = 8192,
+) -> dict[str, PruningSchedule]:  # fmt: skip
+    """Every combination that fits the model and the budget of `within_budget`: label -> schedule.
+
+    Args:
+        shape: a key of `models.SHAPES`, on which FLOPs are counted at prompts of `tokens` tokens.
+    """
+    config, found = MistralConfig(**SHAPES[shape]), {}
+    for first, count, bend in product(firsts, stages, bends):
+        if count <= layers - first and (chosen := within_budget(ratio, first, count, bend, layers, config, tokens)):
+            found[f"from layer {first}, {count} stages, bend {bend:g}"] = chosen
+    return found
 
 
 @torch.inference_mode()
@@ -94,13 +115,32 @@ def _forward(model, ids, cache, pruning):
 
 
 def search(
-    model: PreTrainedModel, samples: Sequence[Sample], scorer: Scorer, candidates: dict[str, PruningSchedule]
-) -> dict[str, float]:
-    """`answer_loss` of every candidate: label -> loss.
+    model: PreTrainedModel, samples: Sequence[Sample], scorer: Scorer, schedules: Mapping[str, PruningSchedule]
+) -> list[dict[str, Any]]:
+    """Every schedule with its `answer_loss`, the best first: `name`, `schedule` as plain values, `loss`.
 
     Args:
         samples: that the scorer was not trained on.
-        scorer: scores at every candidate's layers.
+        scorer: scores at every schedule's layers.
     """
-    bar = tqdm(candidates.items(), desc="schedules", unit="schedule")
-    return {name: answer_loss(model, samples, TokenPruning(schedule, scorer)) for name, schedule in bar}
+    bar = tqdm(schedules.items(), desc="schedules", unit="schedule")
+    rows = [
+        {"name": name, "schedule": each.to_dict(), "loss": answer_loss(model, samples, TokenPruning(each, scorer))}
+        for name, each in bar
+    ]
+    return sorted(rows, key=lambda row: row["loss"])
+
+
+def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int, seed: int = 10_000) -> list[Sample]:
+    """`count` prompts with answers of a corpus, from documents that no pruner was trained on."""
+    return encode_pairs(training_pairs(data, 2 * count, seed), tokenizer, 4096, count)
+
+
+def search_table(found: Mapping[str, Sequence[Mapping[str, Any]]], rows: int = 4) -> Markdown:
+    """The best and the worst schedules of each budget: FLOP ratio -> what `search` gave."""
+    return Markdown(markdown_table([
+        {"FLOPs full / pruned": ratio, "schedule": row["name"], "loss of the answer": row["loss"],
+         "keep ratios": ", ".join(f"{x:.2f}" for x in row["schedule"]["keep_ratio"])}
+        for ratio, each in found.items()
+        for row in [*each[:rows], *each[rows:][-1:]]
+    ]))  # fmt: skip

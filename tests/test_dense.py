@@ -24,14 +24,11 @@ def tokenizer():
 def test_at_least_half_of_a_document_is_candidate_answers_and_every_answer_is_there(name, tokens, seed):
     doc = DENSE_BUILDERS[name](random.Random(seed), tokens)
     assert 0.7 * tokens < count_pieces(doc.context) < 1.3 * tokens
-    if name == "dense_few_shot":
-        # "Text: The quiet mango moved.\nType of mango: teal\n"; sentences that only fill come on top.
-        facts = 14 * len(doc.pairs)
-    elif name == "dense_code_completion":
-        facts = sum(count_pieces(line) + 1 for line in doc.context.split("\n") if line.startswith("def "))
+    if name == "dense_multidoc_qa":  # chains share links
+        values = [s.partition(" is ")[2] for s in doc.context.split(".") if " is " in s]
     else:
-        facts = sum(count_pieces(s) + 1 for s in doc.context.split(".") if " is " in s)
-    assert facts >= 0.5 * count_pieces(doc.context)
+        values = [answer for _, answer in doc.pairs]
+    assert sum(map(count_pieces, values)) > 0.5 * count_pieces(doc.context)
     assert len(set(question for question, _ in doc.pairs)) > 0.6 * len(doc.pairs)  # a few may be asked twice
     for _, answer in doc.pairs:
         assert all(sentence.rstrip(".") in doc.context for sentence in answer.split(". "))

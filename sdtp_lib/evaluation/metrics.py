@@ -48,8 +48,13 @@ MINI = {
     "few_shot": Dataset("FewShot", "accuracy", 8, first_line=True, chat=False),
     "code_completion": Dataset("Code", "edit", 24, chat=False),
 }
-DENSE = {f"dense_{name}": spec for name, spec in MINI.items()}
-DENSE["dense_report_summary"] = Dataset("Summ", "rouge_l", 96, chat=False)
+DENSE = {
+    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 16, chat=False),
+    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 48, chat=False),
+    "dense_report_summary": Dataset("Summ", "rouge_l", 72, chat=False),
+    "dense_few_shot": Dataset("FewShot", "accuracy", 16, first_line=True, chat=False),
+    "dense_code_completion": Dataset("Code", "edit", 24, chat=False),
+}
 LONGBENCH = {
     "narrativeqa": Dataset("SingleDoc", "f1", 128),
     "qasper": Dataset("SingleDoc", "f1", 128),

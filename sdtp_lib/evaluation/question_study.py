@@ -7,22 +7,83 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..blend import BlendScorer
-from ..data import MINI_SEED
-from ..demo.questions import TWICE_DATASETS, two_questions
-from ..report import Markdown
+from .. import paper_numbers, paths
+from ..every_layer import pruners_of_every_layer
+from ..models import SHAPES
+from ..report import Markdown, paper_ours
 from ..results import markdown_table
 from ..schedule import PruningSchedule
+from ..schedule_search import flop_ratio
 from ..scorers import Scorer, TokenPruner
-from .longbench import make_pruning, measure, resolve_schedule
-from .sample_files import SampleFile, run_settings
+from .longbench import measure, resolve_schedule
 from .schedules import Point, flop_share
-from .second_question import ask_twice, second_scores
-from .summary import interval
+from .summary import mean_over_runs
 
 Scorers = Mapping[str, Sequence[Scorer]]  # method -> one scorer per training seed
+
+
+def _question(**options) -> dict[str, Any]:
+    return {"kind": "question_aware", "options": options}
+
+
+# Name -> fields of `Recipe`.
+DESIGNS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "question_aware": _question(),
+    "mean over the window": _question(pool="mean"),
+    "maximum over the window": _question(pool="max"),
+    "1 head": _question(heads=1),
+    "4 heads": _question(heads=4),
+    "window of 8": _question(window=8),
+    "window of 32": _question(window=32),
+    "without the MLP": _question(width=0),
+}
+
+
+def load_or_train(
+    model: PreTrainedModel, name: str, data: str, num_samples: int, folder: str | os.PathLike, designs: Sequence[str],
+    seeds: Sequence[int], revision: str | None = None,
+) -> dict[str, list[TokenPruner]]:  # fmt: skip
+    """Pruners of every layer, in the model's dtype: design -> one per seed.
+
+    Args:
+        model: to be pruned; `name` loads the same in float32.
+        data, num_samples: what they are trained on, see `saliency.mark`; with 0 samples the shipped ones are taken.
+        folder: see `every_layer.pruners_of_every_layer`.
+        designs: keys of DESIGNS.
+
+    Raises:
+        ValueError: for an unknown design, or one that is not shipped.
+    """
+    for design in designs:
+        if design not in DESIGNS:
+            raise ValueError(f"unknown design {design!r}; known: {', '.join(DESIGNS)}")
+    if num_samples:
+        chosen = {design: DESIGNS[design] for design in designs}
+        found = pruners_of_every_layer(name, data, num_samples, folder, chosen, seeds, revision=revision)
+    else:
+        shipped = {path.name: path for path in paths.DENSE_PRUNERS.iterdir()}
+        if missing := sorted(set(designs) - set(shipped)):
+            raise ValueError(f"no pruner {missing[0]!r} is shipped; there are {', '.join(sorted(shipped))}")
+        found = {design: [TokenPruner.from_pretrained(shipped[design])] for design in designs}
+    return {
+        design: [pruner.to(device=model.device, dtype=model.dtype) for pruner in each] for design, each in found.items()
+    }
+
+
+def paper_stages(model: PreTrainedModel) -> PruningSchedule:
+    """The stages of the paper on this model."""
+    return resolve_schedule("paper", model)
+
+
+def full_score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], folder: str | os.PathLike
+) -> dict[str, Any]:
+    """The full model's score (0 to 100) and its 95% interval."""
+    found, _ = measure(model, tokenizer, records, "full", folder=folder)
+    return {"score": found["average"], "ci95": found["ci95"]}
 
 
 def quality_over_seeds(
@@ -59,22 +120,13 @@ def quality_over_seeds(
                 measure(model, tokenizer, records, name, schedule, scorer, folder=folder, title=title, **options)
             )
         tokens = round(runs[0][0]["prompt_tokens"])
-        score, ci95 = _mean([samples for _, samples in runs])
+        score, ci95 = mean_over_runs([samples for _, samples in runs])
         measured.append({
             **point, "schedule": schedule.to_dict(), "score": score, "ci95": ci95,
             "seeds": [found["average"] for found, _ in runs],
             "n": len(records), "flops": flop_share(model.config, schedule, tokens, scorers[0]),
         })  # fmt: skip
     return measured
-
-
-def _mean(runs: Sequence[Sequence[dict]]) -> tuple[float, list[float]]:
-    """Mean over datasets and its 95% interval, 0 to 100, of scores that are means over runs on the same records."""
-    groups: dict[str, list[float]] = {}
-    for samples in zip(*runs, strict=True):
-        groups.setdefault(samples[0]["dataset"], []).append(100 * sum(s["score"] for s in samples) / len(samples))
-    score = sum(sum(group) / len(group) for group in groups.values()) / len(groups)
-    return score, interval(list(groups.values()))
 
 
 def design_table(found: Mapping[str, Mapping[str, Any]]) -> Markdown:
@@ -119,63 +171,44 @@ def _correlation(pruners: Sequence[TokenPruner], schedule: PruningSchedule) -> f
     return sum(found) / len(found)
 
 
-def twice_records(sets: Sequence[str], limit: int, tokens: tuple[int, int] = (272, 960)) -> list[dict]:
-    """`limit` records with two questions of each dataset of the sets "ordinary" and "dense"."""
-    datasets = [name for name in TWICE_DATASETS if ("dense" if name.startswith("dense_") else "ordinary") in sets]
-    return [record for name in datasets for record in two_questions(name, limit, MINI_SEED, tokens)]
+def preset_points(presets: Sequence[str], methods: Sequence[str]) -> list[Point]:
+    """Every method under every preset; labelled `preset`."""
+    return [{"method": method, "preset": preset, "schedule": preset} for preset in presets for method in methods]
 
 
-def second_question(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    records: Sequence[dict],
-    schedule: str | PruningSchedule,
-    scorers: Mapping[str, Scorer | None],
-    folder: str | os.PathLike | None = None,
-    resume: bool = True,
-) -> list[dict[str, Any]]:
-    """Scores of both questions when the second is asked of the cache that was pruned with the first.
+def quality_by_set(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sets: Mapping[str, Sequence[dict]],
+    points: Sequence[Point], trained: Scorers, folder: str | os.PathLike, **options,
+) -> list[Point]:  # fmt: skip
+    """`quality_over_seeds` of the same points on several sets of records; labelled `set`."""
+    return [
+        {"set": name, **point}
+        for name, records in sets.items()
+        for point in quality_over_seeds(model, tokenizer, records, points, trained, Path(folder) / name, **options)
+    ]
+
+
+def against_paper(
+    presets: Sequence[Point], full: Mapping[str, Any], layers: int, shape: str = "mistral-7b"
+) -> Markdown:
+    """Points lost against the full model and prefill FLOPs: Table 1's SDTP, and `fast` on ordinary documents.
 
     Args:
-        records: of `twice_records`.
-        scorers: label -> scorer, or None where the label is a name of METHODS.
-        folder, resume: see `measure`.
-
-    Returns:
-        One dict per label: `method`, and for `first` and `second` the score (0 to 100) and its `ci95`.
+        presets: what `quality_by_set` gave for `preset_points`.
+        full: what `full_score` gave for the ordinary documents.
+        layers: of the model that they were measured on.
+        shape: on which FLOPs are counted, for both.
     """
-    stages, rows = resolve_schedule(schedule, model), []
-    for label, scorer in scorers.items():
-        pruning, file = make_pruning(model, label if scorer is None else "sdtp", stages, scorer), None
-        if folder is not None:
-            used = stages if pruning else resolve_schedule("none", model)
-            settings = run_settings(model, label, used, _weights(scorer), share=getattr(scorer, "share", None))
-            file = SampleFile(Path(folder) / f"twice-{label}.jsonl", settings, resume)
-        samples = ask_twice(model, tokenizer, records, pruning, title=label, file=file)
-        row: dict[str, Any] = {"method": label, "n": len(samples)}
-        for turn, asked in (("first", samples), ("second", second_scores(samples))):
-            row[turn], row[f"{turn}_ci95"] = _mean([asked])
-        rows.append(row)
-    return rows
+    (ours,) = [p for p in presets if (p["set"], p["preset"], p["method"]) == ("ordinary", "fast", "question_aware")]
+    lost = paper_numbers.TABLE1["SDTP"]["AVG"] - paper_numbers.TABLE1["original"]["AVG"]
+    config = MistralConfig(**SHAPES[shape])
+    theirs = PruningSchedule.preset("paper", config.num_hidden_layers)
+    ratios = [flop_ratio(theirs, config.num_hidden_layers, config), flop_ratio(_schedule(ours), layers, config)]
+    return paper_ours([
+        ("points lost on average", lost, ours["score"] - full["score"]),
+        ("prefill FLOPs full / pruned, counted on Mistral-7B's shape at 8,192 tokens", *ratios),
+    ])  # fmt: skip
 
 
-def _weights(scorer: Scorer | None) -> Scorer | None:
-    """What tells a scorer's weights apart; of a blend, those of its first."""
-    return scorer.first if isinstance(scorer, BlendScorer) else scorer
-
-
-def blends(question: Scorer, general: Scorer, shares: Sequence[float]) -> dict[str, Scorer]:
-    """Label -> scorer that spends a share of the budget by the question, the rest by general saliency."""
-    return {f"blend {share:g}": BlendScorer(question, general, share) for share in shares}
-
-
-def twice_table(rows: Sequence[Mapping]) -> Markdown:
-    """Both questions' scores of each method."""
-    return Markdown(markdown_table([
-        {
-            "method": row["method"],
-            "first question": row["first"], "95%": "{:.1f} to {:.1f}".format(*row["first_ci95"]),
-            "second question": row["second"], "95% ": "{:.1f} to {:.1f}".format(*row["second_ci95"]),
-        }
-        for row in rows
-    ]))  # fmt: skip
+def _schedule(point: Point) -> PruningSchedule:
+    return PruningSchedule(**point["schedule"])

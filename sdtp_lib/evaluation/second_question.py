@@ -6,18 +6,30 @@ second one asks for; one that does not read it has nothing to lose here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..blend import BlendScorer
+from ..data import MINI_SEED
 from ..demo.dense import ALL_TASKS
+from ..demo.questions import TWICE_DATASETS, two_questions
 from ..pruning import TokenPruning
+from ..report import Markdown
+from ..results import markdown_table
+from ..schedule import PruningSchedule
+from ..scorers import Scorer
 from .answers import end_tokens
+from .longbench import make_pruning, resolve_schedule
 from .metrics import DATASETS, score
-from .sample_files import SampleFile
+from .sample_files import SampleFile, run_settings
+from .summary import mean_over_runs
 
 
 @torch.inference_mode()
@@ -84,3 +96,65 @@ def _two_answers(model, tokenizer, first: list[int], second: list[int], new_toke
             replies.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
             ids = out
     return replies
+
+
+def twice_records(sets: Sequence[str], limit: int, tokens: tuple[int, int] = (272, 960)) -> list[dict]:
+    """`limit` records with two questions of each dataset of the sets "ordinary" and "dense"."""
+    datasets = [name for name in TWICE_DATASETS if ("dense" if name.startswith("dense_") else "ordinary") in sets]
+    return [record for name in datasets for record in two_questions(name, limit, MINI_SEED, tokens)]
+
+
+def second_question(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[dict],
+    schedule: str | PruningSchedule,
+    scorers: Mapping[str, Scorer | None],
+    folder: str | os.PathLike | None = None,
+    resume: bool = True,
+) -> list[dict[str, Any]]:
+    """Scores of both questions when the second is asked of the cache that was pruned with the first.
+
+    Args:
+        records: of `twice_records`.
+        scorers: label -> scorer, or None where the label is a name of METHODS.
+        folder, resume: see `measure`.
+
+    Returns:
+        One dict per label: `method`, and for `first` and `second` the score (0 to 100) and its `ci95`.
+    """
+    stages, rows = resolve_schedule(schedule, model), []
+    for label, scorer in scorers.items():
+        pruning, file = make_pruning(model, label if scorer is None else "sdtp", stages, scorer), None
+        if folder is not None:
+            used = stages if pruning else resolve_schedule("none", model)
+            settings = run_settings(model, label, used, _weights(scorer), share=getattr(scorer, "share", None))
+            file = SampleFile(Path(folder) / f"twice-{label}.jsonl", settings, resume)
+        samples = ask_twice(model, tokenizer, records, pruning, title=label, file=file)
+        row: dict[str, Any] = {"method": label, "n": len(samples), "share": getattr(scorer, "share", None)}
+        for turn, asked in (("first", samples), ("second", second_scores(samples))):
+            row[turn], row[f"{turn}_ci95"] = mean_over_runs([asked])
+        rows.append(row)
+    return rows
+
+
+def _weights(scorer: Scorer | None) -> Scorer | None:
+    """What tells a scorer's weights apart; of a blend, those of its first."""
+    return scorer.first if isinstance(scorer, BlendScorer) else scorer
+
+
+def blends(question: Scorer, general: Scorer, shares: Sequence[float]) -> dict[str, Scorer]:
+    """Label -> scorer that spends a share of the budget by the question, the rest by general saliency."""
+    return {f"blend {share:g}": BlendScorer(question, general, share) for share in shares}
+
+
+def twice_table(rows: Sequence[Mapping]) -> Markdown:
+    """Both questions' scores of each method."""
+    return Markdown(markdown_table([
+        {
+            "method": row["method"],
+            "first question": row["first"], "95%": "{:.1f} to {:.1f}".format(*row["first_ci95"]),
+            "second question": row["second"], "95% ": "{:.1f} to {:.1f}".format(*row["second_ci95"]),
+        }
+        for row in rows
+    ]))  # fmt: skip

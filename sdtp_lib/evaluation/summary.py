@@ -30,6 +30,19 @@ def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> list[float]:
     return [round(float(low), 4), round(float(high), 4)]
 
 
+def mean_over_runs(runs: Sequence[Sequence[dict]]) -> tuple[float, list[float]]:
+    """Mean over datasets and its 95% interval, 0 to 100, of scores that are means over runs on the same records.
+
+    Args:
+        runs: samples of each run, with `dataset` and `score` (0 to 1), records in the same order.
+    """
+    groups: dict[str, list[float]] = {}
+    for samples in zip(*runs, strict=True):
+        groups.setdefault(samples[0]["dataset"], []).append(100 * sum(s["score"] for s in samples) / len(samples))
+    score = sum(sum(group) / len(group) for group in groups.values()) / len(groups)
+    return score, interval(list(groups.values()))
+
+
 def standard_error(groups: Sequence[Sequence[float]]) -> float | None:
     """Standard error of the plain mean of the groups' means, or None if a group has one score alone.
 
