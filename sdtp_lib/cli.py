@@ -127,6 +127,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
+    parser.add_argument("--resume", action="store_true", help="go on with the samples of an interrupted run")
     _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
 
 

@@ -260,8 +260,10 @@ def test_evaluate_writes_what_it_returns(folder, tmp_path, method):
     metadata = stored["metadata"]
     assert metadata["method"] == method and metadata["limit"] == 1 and metadata["tasks"] == list(TASKS)
     assert metadata["schedule"]["layers"] == ([] if method == "full" else [2, 4])
-    lines = [json.loads(line) for line in output.with_suffix(".samples.jsonl").read_text().splitlines()]
-    assert [line["dataset"] for line in lines] == list(TASKS) and all("prediction" in line for line in lines)
+    header, *lines = [json.loads(line) for line in output.with_suffix(".samples.jsonl").read_text().splitlines()]
+    assert header["settings"]["method"] == method
+    assert {line["dataset"] for line in lines} == set(TASKS) and len(lines) == len(TASKS)
+    assert all("prediction" in line for line in lines)
     assert {path.name for path in output.parent.iterdir()} == {f"{method}.json", f"{method}.samples.jsonl"}
 
 

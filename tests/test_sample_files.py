@@ -6,9 +6,9 @@ import pytest
 import torch
 from small_records import LAYERS, small_model, small_records, small_tokenizer
 
-from sdtp_lib import PruningSchedule
+from sdtp_lib import PruningSchedule, cli
 from sdtp_lib.evaluation import answers
-from sdtp_lib.evaluation.longbench import compare, measure
+from sdtp_lib.evaluation.longbench import compare, evaluate, measure
 from sdtp_lib.evaluation.sample_files import SampleFile
 from sdtp_lib.scorers import TokenPruner
 
@@ -167,3 +167,70 @@ def test_compare_writes_a_file_for_each_method(model, records, tmp_path):
     found = compare(model, small_tokenizer(), records[:2], None, methods, schedules, folder=tmp_path / "samples")
     assert {path.name for path in (tmp_path / "samples").iterdir()} == {f"{name}.jsonl" for name in methods}
     assert found["random"]["against_full"]["average"]["n"] == 2
+
+
+@pytest.fixture
+def evaluated(model, records, tmp_path):
+    """`evaluate` of a random choice in batches of 3, to `tmp_path/out.json`; keywords change it."""
+    model.save_pretrained(tmp_path / "model")
+    small_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "data").mkdir()
+    for name in {record["dataset"] for record in records}:
+        rows = [json.dumps(record) + "\n" for record in records if record["dataset"] == name]
+        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(rows))
+
+    def call(**changes):
+        options = {"tasks": "longbench_mini", "method": "random", "schedule": SCHEDULE, "model": tmp_path / "model"}
+        options |= {"data": tmp_path / "data", "dtype": "float32", "device": "cpu", "batch_size": 3}
+        return evaluate(**options | {"output": tmp_path / "out.json"} | changes)
+
+    return call
+
+
+def test_a_killed_evaluation_goes_on_if_told_to(evaluated, records, tmp_path, asked):
+    whole, path = evaluated(output=None), tmp_path / "out.samples.jsonl"
+    for resume in (True, False):
+        asked.clear()
+        asked.limit = 1
+        with pytest.raises(KeyboardInterrupt):
+            evaluated()
+        done = sum(asked)
+        assert len(lines(path)) == 1 + done > 1 and not (tmp_path / "out.json").exists()
+        asked.clear()
+        asked.limit = 99
+        assert evaluated(resume=resume) == whole == json.loads((tmp_path / "out.json").read_text())
+        assert sum(asked) == len(records) - (done if resume else 0)
+        assert sorted(row["_id"] for row in lines(path)[1:]) == sorted(record["_id"] for record in records)
+        asked.clear()
+        assert evaluated(resume=True) == whole and not asked
+        (tmp_path / "out.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "changes, name",
+    [
+        ({"method": "norm"}, "method was 'random' and is now 'norm'"),
+        ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"schedule": PruningSchedule(layers=(2,), keep_ratio=0.7)}, "schedule was"),
+        ({"dtype": "bfloat16"}, "dtype was 'float32' and is now 'bfloat16'|fingerprint was"),
+    ],
+)
+def test_an_evaluation_with_other_settings_is_refused(evaluated, asked, tmp_path, changes, name):
+    evaluated(limit=1)
+    before = {file: (tmp_path / file).read_bytes() for file in ("out.json", "out.samples.jsonl")}
+    asked.clear()
+    with pytest.raises(
+        ValueError, match=f"cannot resume: ({name}).*delete .*out.samples.jsonl to start over"
+    ) as caught:
+        evaluated(**changes, resume=True)
+    assert "\n" not in str(caught.value) and not asked
+    assert before == {file: (tmp_path / file).read_bytes() for file in before}
+    evaluated(limit=1, **changes)  # a fresh start takes the place of the old samples
+    assert lines(tmp_path / "out.samples.jsonl")[0]["settings"]["seed"] == changes.get("seed", 0) and asked
+
+
+def test_resuming_without_an_output_is_refused(capsys):
+    assert cli.main(["evaluate", "--tasks", "longbench_mini", "--method", "full", "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        "sdtp: error: resume needs an output, beside which the samples of the interrupted run are\n"
+    )

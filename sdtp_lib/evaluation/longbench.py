@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +43,7 @@ def evaluate(
     device: str | torch.device | None = None,
     revision: str | None = None,
     profile: str | None = None,
+    resume: bool = False,
 ) -> dict:
     """Score a model on tasks under one method: what `sdtp evaluate` runs.
 
@@ -54,24 +54,29 @@ def evaluate(
         limit: records per dataset; None takes all.
         model: `demo` (default), a folder, or a Hub name; see `load_model`.
         pruner: folder of the trained pruner; the demo model has its own.
-        output: JSON file to write; every sample goes to `<stem>.samples.jsonl` beside it.
+        output: JSON file to write; every sample goes to `<stem>.samples.jsonl` beside it as soon as its batch is done.
         seed: of the random scorer and of the bootstrap.
         data: folder or Hub name of the records; by default LongBench-mini is embedded, LongBench comes from the Hub.
         positions: see `TokenPruning`.
         revision: commit of the model on the Hub.
         profile: recorded with the result.
+        resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
+            tasks and limit may differ, as samples are looked up one by one.
 
     Returns:
         What `summarise` gives, and `metadata`.
 
     Raises:
-        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, or bad records.
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, or
+            `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     names = expand_tasks(tasks)
     check_names(method, schedule, pruner)
     if output is not None:
         results.check_output(output)
+    elif resume:
+        raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
@@ -80,7 +85,9 @@ def evaluate(
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
-    summary, samples = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
+    if output is not None:
+        options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
+    summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = results.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, seeds={"seed": seed}, repeats=1, method=method,
         tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}), batch_size=batch_size,
@@ -88,8 +95,6 @@ def evaluate(
     )  # fmt: skip
     if output is not None:
         results.write_json(output, summary)
-        lines = "".join(json.dumps(row) + "\n" for row in samples)
-        results.write_text(Path(output).with_suffix(".samples.jsonl"), lines)
     return summary
 
 
