@@ -22,9 +22,11 @@ from sdtp_lib.demo.questions import CHOICE_DATASETS, mini_choice
 from sdtp_lib.demo.train import build_tokenizer
 from sdtp_lib.evaluation import harness_cli
 from sdtp_lib.evaluation.answers import score_records
+from sdtp_lib.evaluation.downstream import downstream
 from sdtp_lib.evaluation.harness import SDTPLM
 from sdtp_lib.evaluation.metrics import LONGBENCH, MINI
 from sdtp_lib.evaluation.prompts import build_prompt
+from sdtp_lib.oracle import OracleScorer
 
 SCHEDULE = schedule_of()
 FAMILIES = ["qwen2", "demo", "mistral-window", "gemma3", "gpt_oss", "bloom"]
@@ -317,7 +319,7 @@ def few_tasks(monkeypatch):
     monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "oracle"])
 def test_every_method_is_a_model_argument(folder, method):
     arguments = f"pretrained={folder / 'model'},pruner={folder / 'pruner'},method={method},schedule=low,dtype=float32"
     lm = SDTPLM.create_from_arg_string(arguments, {"batch_size": 2, "max_batch_size": None, "device": "cpu"})
@@ -338,6 +340,10 @@ def test_every_method_is_a_model_argument(folder, method):
         (["--model_args", "pretrained=mistral-7b"], "mistral-7b has no tokenizer"),
         (["--model_args", "schedule=keep05"], "unknown schedule 'keep05'"),
         (["--model_args", "method=best"], "unknown method 'best'"),
+        (
+            ["--model_args", "pretrained=missing/model/here,method=oracle"],
+            "it works in `sdtp evaluate --method oracle`",
+        ),
         (["--model_args", "positions=odd"], "positions must be"),
         (["--model_args", "pruner=missing/pruner"], "missing/pruner does not exist"),
         (["--model_args", "dtype=int8"], "unknown dtype 'int8'"),
@@ -352,6 +358,13 @@ def test_mistakes_end_in_one_line_and_status_2(few_tasks, capsys, arguments, wor
     assert cli.main(["lm-eval", "--model", "sdtp", "--tasks", "mini_choice_few_shot", *arguments]) == 2
     error = capsys.readouterr().err.rstrip().splitlines()  # the harness's log may come first
     assert error[-1].startswith("sdtp: error: ") and word in error[-1]
+
+
+def test_the_oracle_is_refused_before_anything_runs(model, tokenizer):
+    with pytest.raises(ValueError, match="method 'oracle' must be shown each prompt's answer.*sdtp evaluate"):
+        SDTPLM(model, tokenizer, TokenPruning(SCHEDULE, OracleScorer()))
+    with pytest.raises(ValueError, match="method 'oracle' must be shown"):
+        downstream(None, None, ["mini_choice"], ["full", "oracle"])
 
 
 def test_the_command_hands_every_argument_over(few_tasks, folder, tmp_path, capsys):

@@ -16,6 +16,7 @@ from ..report import Markdown, paper_ours
 from ..results import markdown_table
 from ..schedule import PruningSchedule
 from ..scorers import Scorer
+from .harness_arguments import refuse_oracle
 from .harness_cli import TASKS
 from .longbench import make_pruning
 from .paired import difference_cell
@@ -56,13 +57,14 @@ def downstream(
         every method but `full` what `paired.difference_cell` says under `against_full`.
 
     Raises:
-        ValueError: for an unknown task or method, or a task without one of MAIN_METRICS.
+        ValueError: for an unknown task or method, the oracle, or a task without one of MAIN_METRICS.
     """
     from lm_eval.evaluator import simple_evaluate  # heavy, and `sdtp --help` imports this package
     from lm_eval.tasks import TaskManager
 
     from .harness import SDTPLM
 
+    refuse_oracle("oracle" in methods)  # before hours are spent on the others
     manager, found = TaskManager(include_path=str(TASKS)), {}
     for method in methods:
         pruning = make_pruning(model, method, schedule, pruner, seed)

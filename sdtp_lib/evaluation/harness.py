@@ -24,7 +24,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
 from .answers import check_batch_size, left_pad, tokens_per_layer
-from .harness_arguments import check_options, load
+from .harness_arguments import check_options, load, refuse_oracle
 from .prompts import cut_middle
 
 
@@ -42,7 +42,7 @@ class SDTPLM(HFLM):
         options: of `HFLM`, those named in OPTIONS.
 
     Raises:
-        ValueError: for a batch size that is no whole number of 1 or more, or an unknown option.
+        ValueError: for a batch size that is no whole number of 1 or more, an unknown option, or the oracle.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class SDTPLM(HFLM):
         **options,
     ):
         check_options(options)
+        refuse_oracle(hasattr(getattr(pruning, "scorer", None), "show"))
         batch_size = int(batch_size) if str(batch_size).isdecimal() else batch_size
         check_batch_size(batch_size)
         super().__init__(model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, **options)

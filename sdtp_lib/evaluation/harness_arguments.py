@@ -26,6 +26,15 @@ def check_options(names: Iterable[str]) -> None:
         raise ValueError(f"unknown model argument {unknown[0]!r}; known: {known}")
 
 
+def refuse_oracle(asked: bool) -> None:
+    """Raise ValueError if the oracle was asked for: it must be shown answers, which the harness keeps to itself."""
+    if asked:
+        raise ValueError(
+            "method 'oracle' must be shown each prompt's answer, which lm-evaluation-harness keeps from the model; "
+            "it works in `sdtp evaluate --method oracle`"
+        )
+
+
 def load(
     pretrained: str | os.PathLike = "demo",
     pruner: str | os.PathLike | None = None,
@@ -43,7 +52,7 @@ def load(
         pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
         pruner: folder of the trained pruner; the demo model has its own.
         schedule: a preset's name; `none` prunes nothing.
-        method: `full` (prunes nothing), `sdtp`, or a baseline.
+        method: `full` (prunes nothing), `sdtp`, or a baseline; not `oracle`.
         positions: see `TokenPruning`.
         seed: of random scores.
         dtype: of the weights.
@@ -51,11 +60,12 @@ def load(
         device: cpu, cuda, ...; by default, or if the harness's own default is not there, the GPU if there is one.
 
     Raises:
-        ValueError: for an unknown method, schedule or model, or a model without a tokenizer.
+        ValueError: for an unknown method, schedule or model, the oracle, or a model without a tokenizer.
         FileNotFoundError: if the model or the pruner is not there.
     """
     schedule = "none" if schedule is None else schedule  # as the harness reads the word in an argument string
     check_names(method, schedule, pruner)
+    refuse_oracle(method == "oracle")
     method = "full" if schedule == "none" else method
     if device == HARNESS_DEVICE and not torch.cuda.is_available():
         device = None
