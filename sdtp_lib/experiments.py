@@ -16,7 +16,8 @@ from . import paper_numbers, results
 from .baselines import RecencyScorer
 from .data import longbench_records
 from .evaluation.answers import score_records
-from .evaluation.longbench import compare, measure, resolve_schedule, source_of
+from .evaluation.compare import compare
+from .evaluation.longbench import measure, resolve_schedule, source_of
 from .evaluation.metrics import expand_tasks
 from .evaluation.prompts import build_prompt
 from .marks import Marks

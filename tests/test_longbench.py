@@ -13,7 +13,8 @@ from sdtp_lib.data import longbench_records
 from sdtp_lib.demo.corpus import TASKS, longbench_mini
 from sdtp_lib.demo.train import build_tokenizer
 from sdtp_lib.evaluation.answers import score_records
-from sdtp_lib.evaluation.longbench import TABLE1_METHODS, compare, evaluate, measure, resolve_schedule
+from sdtp_lib.evaluation.compare import TABLE1_METHODS, compare
+from sdtp_lib.evaluation.longbench import evaluate, measure, resolve_schedule
 from sdtp_lib.evaluation.metrics import CATEGORIES
 from sdtp_lib.evaluation.prompts import build_prompt, encode, load_templates
 from sdtp_lib.evaluation.summary import interval, summarise, table1
@@ -214,7 +215,7 @@ def test_compare_gives_table_1(model, tokenizer, records, pruner):
 
 def test_low_rows_take_the_low_preset(model, tokenizer, records, pruner, monkeypatch):
     asked = []
-    monkeypatch.setattr("sdtp_lib.evaluation.longbench.measure", lambda *args, **_: asked.append(args[3:5]) or ({}, []))
+    monkeypatch.setattr("sdtp_lib.evaluation.compare.measure", lambda *args, **_: asked.append(args[3:5]) or ({}, []))
     compare(model, tokenizer, records, pruner, ["norm", "sdtp-low", "attention"])
     assert asked == [("norm", "paper"), ("sdtp", "low"), ("attention", "paper")]
     with pytest.raises(ValueError, match="unknown method 'best'"):

@@ -8,7 +8,8 @@ from small_records import LAYERS, small_model, small_records, small_tokenizer
 
 from sdtp_lib import PruningSchedule, cli
 from sdtp_lib.evaluation import answers
-from sdtp_lib.evaluation.longbench import compare, evaluate, measure
+from sdtp_lib.evaluation.compare import compare
+from sdtp_lib.evaluation.longbench import evaluate, measure
 from sdtp_lib.evaluation.sample_files import SampleFile
 from sdtp_lib.scorers import TokenPruner
 

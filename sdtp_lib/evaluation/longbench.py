@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,12 +18,9 @@ from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
 from .answers import check_batch_size, score_records
 from .metrics import DENSE, MINI, expand_tasks
-from .paired import paired_differences
 from .prompts import load_templates
 from .sample_files import SampleFile, run_settings
 from .summary import summarise
-
-TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
 
 
 def evaluate(
@@ -96,44 +93,6 @@ def evaluate(
     if output is not None:
         results.write_json(output, summary)
     return summary
-
-
-def compare(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    records: Sequence[dict],
-    pruner: Scorer | None = None,
-    methods: Sequence[str] = TABLE1_METHODS,
-    schedules: Mapping[str, str | PruningSchedule] | None = None,
-    **options,
-) -> dict[str, dict]:
-    """Several methods on the same records, for `table1`: method -> what `summarise` gives.
-
-    Where "full" is among the methods, every other one's summary says under `against_full` what `paired_differences`
-    finds on the same samples.
-
-    Args:
-        records: LongBench records, of any number of datasets.
-        methods: names of METHODS; with `-low` behind them under the `low` preset instead of `paper`.
-        schedules: method -> schedule, where it should be another one.
-        options: of `measure`.
-
-    Raises:
-        ValueError: for an unknown method, before anything runs.
-    """
-    for method in methods:
-        make_scorer(method.removesuffix("-low"), pruner)
-    found, samples = {}, {}
-    for method in methods:
-        schedule = (schedules or {}).get(method, "low" if method.endswith("-low") else "paper")
-        name = method.removesuffix("-low")
-        found[method], samples[method] = measure(
-            model, tokenizer, records, name, schedule, pruner, title=method, **options
-        )
-    for method in methods:
-        if "full" in samples and method != "full":
-            found[method]["against_full"] = paired_differences(samples["full"], samples[method], options.get("seed", 0))
-    return found
 
 
 def measure(
