@@ -9,13 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import mean
 
-from transformers import MistralConfig
-
-from . import flops
 from . import paper_numbers as paper
 from .latency_files import series
-from .models import SHAPES
-from .schedule import PruningSchedule
 
 STAYS_REDUNDANT = 0.9  # share from which tokens that are redundant early count as staying so
 FLAT = 3.0  # points between the best and the worst number of stages that count as flat
@@ -34,7 +29,7 @@ class Finding:
 Reader = Callable[[dict], Finding | None]
 
 
-def _over_lengths(values: Mapping[int, float], unit: str, digits: int) -> str:
+def over_lengths(values: Mapping[int, float], unit: str, digits: int) -> str:
     """`1.20x at 512 tokens to 1.40x at 2048`."""
     ends = [min(values), max(values)] if len(values) > 1 else [*values]
     return " to ".join(f"{values[n]:.{digits}f}{unit} at {n}{' tokens' if n == ends[0] else ''}" for n in ends)
@@ -50,7 +45,21 @@ def speedup(part: str, grows: bool) -> Reader:
         if not grows:
             best = max(values, key=values.get)
             return Finding(f"{values[best]:.2f}x at {best} tokens", values[best] > 1)
-        return Finding(_over_lengths(values, "x", 2), values[max(values)] > max(1.0, values[min(values)]))
+        return Finding(over_lengths(values, "x", 2), values[max(values)] > max(1.0, values[min(values)]))
+
+    return read
+
+
+def speed_on_prompts(part: str) -> Reader:
+    """SDTP's and SDTP-low's speedup of `part`, geometric means over LongBench's prompts; holds if both are faster."""
+
+    def read(data: dict) -> Finding | None:
+        methods, lengths = data["methods"], [prompt["prompt_tokens"] for prompt in data["prompts"]]
+        if not {PRUNED, LOW} <= methods.keys():
+            return None
+        high, low = (methods[name][f"{part} x"]["mean"] for name in (PRUNED, LOW))
+        where = f"{len(lengths)} prompts of {min(lengths)} to {max(lengths)} tokens"
+        return Finding(f"{PRUNED} {high:.2f}x, {LOW} {low:.2f}x on {where}", min(high, low) > 1)
 
     return read
 
@@ -62,7 +71,7 @@ def tokens_pruned(document: dict) -> Finding | None:
         return None
     share = {length: 100 * pruned[length] / (kept[length] + pruned[length]) for length in kept}
     return Finding(
-        _over_lengths(share, "%", 1), all(abs(value - paper.CLAIMS["pruned %"]) < 3 for value in share.values())
+        over_lengths(share, "%", 1), all(abs(value - paper.CLAIMS["pruned %"]) < 3 for value in share.values())
     )
 
 
@@ -73,7 +82,7 @@ def flops_saved(key: str) -> Reader:
         saved = {length: 100 * (1 - ratio) for length, ratio in series(document, key, "ratio").items()}
         if not saved:
             return None
-        return Finding(_over_lengths(saved, "%", 1), 0 < saved[min(saved)] <= saved[max(saved)])
+        return Finding(over_lengths(saved, "%", 1), 0 < saved[min(saved)] <= saved[max(saved)])
 
     return read
 
@@ -82,47 +91,13 @@ def memory_saved(document: dict) -> Finding | None:
     """Share of peak memory saved; None where a sweep on a CPU did not read it."""
     full, pruned = series(document, "baseline", "memory_gb"), series(document, "sdtp", "memory_gb")
     saved = {length: 100 * (1 - pruned[length] / full[length]) for length in full if length in pruned}
-    return Finding(_over_lengths(saved, "%", 2), 0 < saved[max(saved)]) if saved else None
+    return Finding(over_lengths(saved, "%", 2), 0 < saved[max(saved)]) if saved else None
 
 
 def kv_saved(document: dict) -> Finding | None:
     """Share of all layers' keys and values saved."""
     saved = {length: 100 * share for length, share in series(document, "kv_reduction").items()}
-    return Finding(_over_lengths(saved, "%", 1), min(saved.values()) > 0) if saved else None
-
-
-def _mistral() -> tuple[MistralConfig, PruningSchedule, PruningSchedule]:
-    config = MistralConfig(**SHAPES["mistral-7b"])
-    return config, *(PruningSchedule.preset(name, config.num_hidden_layers) for name in ("paper", "none"))
-
-
-def count_flops_saved(new_tokens: int = 1) -> str:
-    """Share of FLOPs that ten stages with r = 0.9 save on Mistral-7B's shape at the lengths of Table 2."""
-    config, schedule, none = _mistral()
-    counts = {n: [flops.schedule_flops(config, each, n, new_tokens) for each in (schedule, none)] for n in paper.TABLE2}
-    return _over_lengths({length: 100 * (1 - pruned / full) for length, (pruned, full) in counts.items()}, "%", 1)
-
-
-def count_module_share() -> str:
-    """FLOPs of all pruner modules as a share of the pruned prefill's, on Mistral-7B's shape."""
-    config, schedule, _ = _mistral()
-    shares = {}
-    for length in paper.TABLE2:
-        present = schedule.lengths(length, config.num_hidden_layers)
-        whole, without = (flops.prefill_flops(config, present, scored=layers) for layers in (schedule.layers, ()))
-        shares[length] = 100 * (whole - without) / whole
-    return _over_lengths(shares, "%", 2)
-
-
-def count_compression() -> str:
-    """1/tau of SDTP and SDTP-low on 32 layers."""
-    config, *_ = _mistral()
-    layers = config.num_hidden_layers
-    presets = {"SDTP": "paper", "SDTP-low": "low"}
-    kept = {
-        name: mean(PruningSchedule.preset(preset, layers).lengths(8192, layers)) for name, preset in presets.items()
-    }
-    return ", ".join(f"{name} {8192 / tokens:.2f}" for name, tokens in kept.items())
+    return Finding(over_lengths(saved, "%", 1), min(saved.values()) > 0) if saved else None
 
 
 def _salient(row: list[float]) -> list[bool]:

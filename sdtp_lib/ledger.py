@@ -67,8 +67,9 @@ RESULT_FILES = {
     "chunk_costs": ResultFile("05", "[what chunk_costs.chunk_costs gives]"),
     "peers": ResultFile("05", "what peers.compare_peers gives"),
     "table1_longbench": ResultFile(
-        "06", "{method: what evaluation.summary.summarise gives}, by evaluation.longbench.compare"
+        "06", "{method: what evaluation.summary.summarise gives}, by evaluation.compare.compare"
     ),
+    "table1_speed": ResultFile("06", "what evaluation.speed.speed gives"),
     "table3_downstream": ResultFile("07", "what evaluation.downstream.downstream gives"),
     "table6_kv_compression": ResultFile("08", "what evaluation.kv_compression.score_compressed gives"),
     "{fig4_single_cut,fig5_stages,quality_flops}": ResultFile(

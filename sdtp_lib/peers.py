@@ -5,16 +5,13 @@ They stand for kinds of methods, not for the published systems, whose kernels an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from statistics import median
 
-from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from .attention_scores import LastWindowAttentionScorer
-from .benchmark import Plan, alternate
+from .plan import Context, Plan, alternate
 from .presses import load_press
 from .pruning import TokenPruning
 from .report import Markdown
@@ -24,7 +21,6 @@ from .scorers import Scorer
 
 FILTER_DEPTH = 13 / 32  # GemFilter filters Llama-3.1-8B at layer 13 of 32
 FULL = "full model"
-Context = Callable[[nn.Module], AbstractContextManager]
 
 
 def peers(config, pruner: Scorer, schedule: PruningSchedule, tokens: int) -> dict[str, Context]:

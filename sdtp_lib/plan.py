@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -70,30 +71,52 @@ class Plan:
             raise ValueError(f"unknown decode {self.decode!r}; known: {', '.join(DECODES)}")
 
 
-def alternate(
-    model: PreTrainedModel, sides: Mapping[str, Callable | None], length: int, plan: Plan, bar: tqdm
+Context = Callable[[nn.Module], AbstractContextManager]
+
+
+def take_turns(
+    sides: Mapping[str, Callable[[int], Run]], repeats: int, new_tokens: int, bar: tqdm
 ) -> dict[str, list[Run]]:
-    """Timed runs of each side; sides take turns, in reverse every other time, so that none is always first.
+    """Timed runs of each side after a short warm-up; they take turns, in reverse every other time, so that none is
+    always first.
 
     Args:
-        sides: name -> what makes a context of the model, such as a `TokenPruning`; None for the model as it is.
+        sides: name -> what makes one run with so many new tokens.
+        bar: moves once per run.
+    """
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    for turn in range(repeats + 1):
+        for name in list(sides) if turn % 2 else reversed(sides):
+            run = sides[name](new_tokens if turn else min(new_tokens, WARMUP_TOKENS))
+            if turn:
+                runs[name].append(run)
+            bar.update()
+    return runs
+
+
+def run_under(context: Context | None, model: PreTrainedModel, ids: Tensor, new_tokens: int) -> Run:
+    """`timed_run` inside a context of the model, such as a `TokenPruning`; None leaves the model as it is."""
+    with context(model) if context else nullcontext():
+        return timed_run(model, ids, new_tokens)
+
+
+def alternate(
+    model: PreTrainedModel, sides: Mapping[str, Context | None], length: int, plan: Plan, bar: tqdm
+) -> dict[str, list[Run]]:
+    """What `take_turns` gives on one random prompt.
+
+    Args:
+        sides: name -> what makes a context of the model, see `run_under`.
         length: of one random prompt.
         bar: moves once per run.
     """
     generator = torch.Generator().manual_seed(plan.seed)
     ids: Tensor = torch.randint(model.config.vocab_size, (1, length), generator=generator).to(model.device)
     new_tokens = 1 if plan.mode == "prefill" else plan.new_tokens
-    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    timed = {name: partial(run_under, context, model, ids) for name, context in sides.items()}
     with ExitStack() as alike:
         if plan.chunk is not None:
             alike.enter_context(chunked_mlp(model, plan.chunk))
         if plan.decode == "grouped":
             alike.enter_context(grouped_decode(model))
-        for turn in range(plan.repeats + 1):
-            for name in list(sides) if turn % 2 else reversed(sides):
-                with sides[name](model) if sides[name] else nullcontext():
-                    run = timed_run(model, ids, new_tokens if turn else min(new_tokens, WARMUP_TOKENS))
-                if turn:
-                    runs[name].append(run)
-                bar.update()
-    return runs
+        return take_turns(timed, plan.repeats, new_tokens, bar)

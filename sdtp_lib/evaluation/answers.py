@@ -48,12 +48,8 @@ def score_records(
             record that `file` holds with another prompt.
     """
     check_batch_size(batch_size)
-    texts, prompts = [], []
-    for record in records:
-        text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
-        limit = model.config.max_position_embeddings - spec.max_new_tokens
-        texts.append(text)
-        prompts.append(encode(tokenizer, text, limit, spec.chat))
+    encoded = [encode_record(model, tokenizer, record, templates) for record in records]
+    texts, prompts = [text for text, *_ in encoded], [rest for _, *rest in encoded]
     samples: list[dict | None] = [
         None if file is None else file.find(record, ids) for record, (ids, _) in zip(records, prompts, strict=True)
     ]
@@ -84,6 +80,18 @@ def score_records(
                 file.write([samples[i] for i in batch], ids)
             bar.update(len(batch))
     return samples
+
+
+def encode_record(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict, templates: Mapping[str, str] | None = None
+) -> tuple[str, list[int], bool]:
+    """A record's prompt as text, its token ids as the model is asked them, and whether its middle was cut out.
+
+    Raises:
+        ValueError: for an unknown dataset or an empty prompt.
+    """
+    text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
+    return text, *encode(tokenizer, text, model.config.max_position_embeddings - spec.max_new_tokens, spec.chat)
 
 
 def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
