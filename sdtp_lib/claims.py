@@ -89,7 +89,7 @@ CLAIMS = (
     Claim("Abstract", "less peak memory", f"up to {_SAID['memory saved %']}%", SWEEP, END2END, findings.memory_saved),
     Claim(
         "Abstract, Table 1", "better on LongBench than LLMLingua-2", f"{_SAID['points above LLMLingua-2']:+} points",
-        NO_COMMAND.format("LLMLingua-2 is"),
+        NOTEBOOK.format("06"), _TABLE1, findings.averages(PRUNED, "llmlingua2", lambda pruned, other: pruned > other),
     ),
     Claim(
         "Text", "the pruning modules cost little", f"under {_SAID['module % of FLOPs']}% of the FLOPs", SWEEP,

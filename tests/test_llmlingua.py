@@ -5,12 +5,16 @@ import time
 
 import pytest
 import torch
-from small_records import small_records
+from small_records import LAYERS, small_model, small_records, small_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
 from sdtp_lib.demo.corpus import longbench_mini
-from sdtp_lib.evaluation.llmlingua import WORDS, Compressor, compress_records
+from sdtp_lib.evaluation.answers import encode_record
+from sdtp_lib.evaluation.compare import compare
+from sdtp_lib.evaluation.llmlingua import WORDS, Compressor, at_budget, compress_records
+from sdtp_lib.evaluation.summary import table1
+from sdtp_lib.schedule import PruningSchedule
 
 TEXT = longbench_mini("multidoc_qa", 1, seed=7, tokens=(300, 300))[0]["context"]
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
@@ -28,7 +32,7 @@ def save_classifier(folder, labels=2):
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(pieces), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=128, num_labels=labels, initializer_range=0.5,
+        max_position_embeddings=512, num_labels=labels, initializer_range=0.5,
     )  # fmt: skip
     BertForTokenClassification(config).save_pretrained(folder)
     return folder
@@ -151,3 +155,30 @@ def test_what_is_no_such_model_is_refused(folder, tmp_path):
     torch.save(model.state_dict(), pickled / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match="no LLMLingua-2 model .*pickled"):
         Compressor.load(pickled, device="cpu")
+
+
+def test_a_row_of_table_1_at_the_budget_of_the_schedule(folder):
+    model, records = small_model(), small_records(each=1)
+    shorten = at_budget(folder, model)
+    assert list(shorten) == ["llmlingua2"] and at_budget(None, model) == {}
+    short, seconds = shorten["llmlingua2"](records)
+    schedule = PruningSchedule.preset("paper", LAYERS)
+    rate = sum(schedule.lengths(512, LAYERS)) / (512 * LAYERS)
+    compressor = Compressor.load(folder, device="cpu")
+    assert seconds > 0 and rate < 1
+    assert [row["context"] for row in short] == [compressor.compress(r["context"], rate) for r in records]
+
+
+def test_the_rows_prompts_count_with_the_tokens_they_had_before(folder, tmp_path):
+    model, tokenizer, records = small_model(), small_tokenizer(), small_records(each=1)
+    shorten, options = at_budget(folder, model), {"folder": tmp_path, "methods": ["full"]}
+    found = compare(model, tokenizer, records, shorten=shorten, **options)
+    full, row = found["full"], found["llmlingua2"]
+    assert row["prompt_tokens"] == full["prompt_tokens"] and full["compression"] == 1
+    short = [len(encode_record(model, tokenizer, record)[1]) for record in shorten["llmlingua2"](records)[0]]
+    assert row["tokens_per_layer"] == [sum(short) / len(short)] * LAYERS
+    assert row["compression"] == pytest.approx(full["prompt_tokens"] * len(short) / sum(short), abs=1e-3)
+    assert row["compression"] > 1.02
+    assert row["against_full"]["average"]["n"] == len(records)
+    assert list(table1(found)["method"]) == ["full", "llmlingua2"]
+    assert compare(model, tokenizer, records, shorten=shorten, **options) == found  # from the files

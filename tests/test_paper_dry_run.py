@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from small_records import LAYERS, small_model, small_tokenizer
+from test_llmlingua import save_classifier
 
 from sdtp_lib import TokenPruner, paths
 from sdtp_lib.evaluation.metrics import LONGBENCH
@@ -32,6 +33,7 @@ def folder(tmp_path_factory):
     tokenizer.save_pretrained(folder / "model")
     torch.manual_seed(0)
     TokenPruner(model.config.hidden_size, range(1, LAYERS)).save_pretrained(folder / "pruner")
+    save_classifier(folder / "llmlingua")
     (folder / "data").mkdir()
     for name in LONGBENCH:
         rows = [
@@ -54,6 +56,7 @@ def test_the_notebook_runs_with_the_papers_parameters(number, folder, tmp_path, 
     parameters = yaml.safe_load((paths.PROFILES / "paper" / f"{number}.yaml").read_text())
     own = {"model_name": str(folder / "model"), "revision": None, "pruner_folder": str(folder / "pruner"), "limit": 2}
     own |= {"source": str(folder / "data")} if "source" in known else {}
+    own |= {"llmlingua": str(folder / "llmlingua"), "speed_limit": 1, "speed_tokens": 4} if number == "06" else {}
     folders = {"SDTP_RESULTS": str(tmp_path / "results"), "SDTP_FIGURES": str(tmp_path / "figures")}
     for variable, value in (KERNEL | OFFLINE | folders | {"OMP_NUM_THREADS": "1"}).items():
         monkeypatch.setenv(variable, value)
@@ -63,4 +66,9 @@ def test_the_notebook_runs_with_the_papers_parameters(number, folder, tmp_path, 
     )  # fmt: skip
     found = json.loads((tmp_path / "results" / "paper" / f"{WRITES[number]}.json").read_text())
     assert found["metadata"]["profile"] == "paper" and found["data"]
+    if number == "06":
+        assert "llmlingua2" in found["data"] and found["data"]["llmlingua2"]["compression"] > 1
+        timed = json.loads((tmp_path / "results" / "paper" / "table1_speed.json").read_text())["data"]
+        rows = set(DRY["06"]["methods"]) - {"oracle"} | {"llmlingua2"}
+        assert set(timed["methods"]) == rows and len(timed["prompts"]) == len(LONGBENCH)
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].cell_type == "markdown"

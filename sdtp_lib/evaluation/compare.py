@@ -9,8 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..baselines import make_scorer
 from ..schedule import PruningSchedule
 from ..scorers import Scorer
+from .answers import encode_record
+from .llmlingua import Shorten
 from .longbench import measure
 from .paired import paired_differences
+from .summary import summarise
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
 
@@ -22,6 +25,7 @@ def compare(
     pruner: Scorer | None = None,
     methods: Sequence[str] = TABLE1_METHODS,
     schedules: Mapping[str, str | PruningSchedule] | None = None,
+    shorten: Mapping[str, Shorten] | None = None,
     **options,
 ) -> dict[str, dict]:
     """Several methods on the same records, for `table1`: method -> what `summarise` gives.
@@ -33,6 +37,7 @@ def compare(
         records: LongBench records, of any number of datasets.
         methods: names of METHODS; with `-low` behind them under the `low` preset instead of `paper`.
         schedules: method -> schedule, where it should be another one.
+        shorten: further methods by name that shorten the records for the full model, as `llmlingua.at_budget` gives.
         options: of `measure`.
 
     Raises:
@@ -47,10 +52,24 @@ def compare(
         found[method], samples[method] = measure(
             model, tokenizer, records, name, schedule, pruner, title=method, **options
         )
-    for method in methods:
+    for method, cut in (shorten or {}).items():
+        found[method], samples[method] = _shortened(model, tokenizer, records, cut, method, **options)
+    for method in found:
         if "full" in samples and method != "full":
             found[method]["against_full"] = paired_differences(samples["full"], samples[method], options.get("seed", 0))
     return found
+
+
+def _shortened(
+    model, tokenizer, records: Sequence[dict], shorten: Shorten, title: str, **options
+) -> tuple[dict, list[dict]]:
+    """As `measure`, on shortened records; the prompts count with the tokens that they had before."""
+    short, _ = shorten(records)
+    _, samples = measure(model, tokenizer, short, "full", "none", title=title, **options)
+    templates = options.get("templates")
+    lengths = [len(encode_record(model, tokenizer, record, templates)[1]) for record in records]
+    samples = [{**sample, "prompt_tokens": length} for sample, length in zip(samples, lengths, strict=True)]
+    return summarise(samples, options.get("seed", 0)), samples
 
 
 def preset_of(method: str) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +25,10 @@ from tqdm import tqdm
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models import pick_device
+from .longbench import resolve_schedule
+
+Shorten = Callable[[Sequence[dict]], tuple[list[dict], float]]
+ROW = "llmlingua2"  # of Table 1
 
 KEEP = 1  # the class of LLMLingua-2's checkpoints that keeps a token
 WORDS = re.compile(r"\n|[^\S\n]*(?:\w+|[^\w\s])|[^\S\n]+")
@@ -171,6 +176,29 @@ def compress_records(records: Sequence[dict], compressor: Compressor, rate: floa
         ValueError: for a rate outside (0, 1].
     """
     start = perf_counter()  # every probability is read on the CPU, so no work is left on a GPU when a record is done
-    bar = tqdm(records, desc="LLMLingua-2", unit="record")
+    bar = tqdm(records, desc="LLMLingua-2", unit="record", disable=len(records) == 1 or None)
     compressed = [{**record, "context": compressor.compress(record["context"], rate)} for record in bar]
     return compressed, perf_counter() - start
+
+
+def at_budget(
+    name: str | os.PathLike | None, model: PreTrainedModel, revision: str | None = None, schedule: str = "paper"
+) -> dict[str, Shorten]:
+    """LLMLingua-2 as `compare` and `speed` take a method that shortens records: `compress_records` at one rate.
+
+    The rate is 1 / compression of `schedule` for a prompt that fills the model's positions: as many tokens of each
+    context go through all layers as the schedule leaves on the mean over layers. What is not context stays whole.
+
+    Args:
+        name: of the classifier, see `Compressor.load`; without one there is no such method.
+        model: the one that reads the shortened prompts; the classifier goes to its device.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Compressor.load`.
+    """
+    if name is None:
+        return {}
+    stages, layers = resolve_schedule(schedule, model), model.config.num_hidden_layers
+    rate = 1 / stages.compression(model.config.max_position_embeddings, layers)
+    compressor = Compressor.load(name, revision, model.device)
+    return {ROW: partial(compress_records, compressor=compressor, rate=rate)}

@@ -20,11 +20,11 @@ from ..scorers import Scorer
 from ..timing import Run
 from .answers import encode_record
 from .compare import preset_of
+from .llmlingua import Shorten
 from .longbench import make_pruning
 
 FULL = "full"
 LEFT_OUT = {"oracle": "its score costs a backward pass over the real answer, so it has no speed of its own"}
-Shorten = Callable[[Sequence[dict]], tuple[list[dict], float]]  # see `llmlingua.compress_records`
 
 
 def speed(
@@ -51,7 +51,8 @@ def speed(
         methods: as `compare` takes them, "full" among them; those in LEFT_OUT are not timed.
         pruner: of the method `sdtp`.
         contexts: further methods by name, as contexts of the model: a press of kvpress, for one.
-        shorten: further methods by name that shorten the record's text; the seconds they take count in both times.
+        shorten: further methods by name that shorten the record's text, as `llmlingua.at_budget` gives; the seconds
+            they take count in both times.
         seed: of random scores.
         templates: dataset -> prompt template, see `load_templates`.
 
