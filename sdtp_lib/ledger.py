@@ -71,6 +71,7 @@ RESULT_FILES = {
     ),
     "table1_speed": ResultFile("06", "what evaluation.speed.speed gives"),
     "table3_downstream": ResultFile("07", "what evaluation.downstream.downstream gives"),
+    "table4_loss_ablation": ResultFile("07", "what evaluation.loss_ablation.loss_ablation gives"),
     "table6_kv_compression": ResultFile("08", "what evaluation.kv_compression.score_compressed gives"),
     "{fig4_single_cut,fig5_stages,quality_flops}": ResultFile(
         "09", "{full: 0 to 100, points: [what evaluation.schedules.quality gives]}"

@@ -11,7 +11,9 @@ from sdtp_lib.evaluation.downstream import (
     downstream_table,
     mean_score,
 )
+from sdtp_lib.evaluation.loss_ablation import loss_ablation, loss_ablation_against_paper, loss_ablation_table
 from sdtp_lib.models import load_model, load_pruner
+from sdtp_lib.paper_numbers import ABLATIONS
 from sdtp_lib.schedule import PruningSchedule
 
 
@@ -59,3 +61,32 @@ def test_beside_the_paper_and_drawn(found):
     ours = mean_score(found["sdtp"]) - mean_score(found["full"])
     assert len(lines) == 3 and all(f" {ours:.2f} " in line for line in lines) and "1.26" in lines[0]
     assert downstream_bars(found)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_table_4_is_of_several_pruners_on_the_same_samples(tmp_path):
+    model, tokenizer = load_model("demo", dtype="float32")
+    schedule = PruningSchedule.preset("paper", 14)
+    pruners = {name: load_pruner(None, model, schedule) for name in ABLATIONS}
+    for parameter in pruners[ABLATIONS[2]].parameters():
+        parameter.data.neg_()  # a pruner that prefers what the trained one drops
+    for name, pruner in pruners.items():
+        pruner.save_pretrained(tmp_path / name.replace(" ", "_"))
+    found = loss_ablation(model, tokenizer, ["mini_choice_singledoc_qa"], tmp_path, limit=6)
+    first, second, third = found.values()
+    assert tuple(found) == ABLATIONS and first["tasks"] == second["tasks"] and "against_all_losses" not in first
+    assert second["against_all_losses"]["difference"] == 0
+    change = third["against_all_losses"]["difference"]
+    assert change == pytest.approx(third["average"] - first["average"], abs=1e-3) and change < -10
+    assert f"{change:.2f}" in loss_ablation_table(found).splitlines()[4]
+    beside = loss_ablation_against_paper(found).splitlines()[2:]
+    assert len(beside) == 2 and "-0.55" in beside[0] and "-0.89" in beside[1] and f"{change:.2f}" in beside[1]
+
+
+def test_a_missing_pruner_of_table_4_is_told_before_anything_runs(tmp_path, monkeypatch):
+    model, tokenizer = load_model("demo")
+    pruner = load_pruner(None, model, PruningSchedule.preset("paper", 14))
+    for name in ABLATIONS[:2]:
+        pruner.save_pretrained(tmp_path / name.replace(" ", "_"))
+    monkeypatch.setattr("sdtp_lib.evaluation.loss_ablation.downstream", None)
+    with pytest.raises(FileNotFoundError, match="without_ranking_and_MSE_loss"):
+        loss_ablation(model, tokenizer, ["mini_choice_few_shot"], tmp_path)
