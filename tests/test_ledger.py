@@ -1,11 +1,13 @@
 """The ledger: every claim has a row, nothing is invented, and a demo number never counts as the paper's."""
 
+import re
+
 import pytest
 from result_files import latency_document, longbench_data, write_data, write_sweep
 
 from sdtp_lib import paths, report, results
 from sdtp_lib.claims import CLAIMS, CONTROLS
-from sdtp_lib.ledger import CONTROL_ON_DEMO, MEASURED, NOT_RUN, ON_DEMO, write_ledger
+from sdtp_lib.ledger import CONTROL_ON_DEMO, MEASURED, NOT_RUN, ON_DEMO, RESULT_FILES, write_ledger
 from sdtp_lib.paper_numbers import ABLATIONS
 
 
@@ -65,6 +67,20 @@ def test_commands_of_the_ledger_are_understood_by_the_command_line():
         program, name, *options = command.split()
         assert program == "sdtp" and name in ("profile", "reproduce")
         parser.parse_args([name, *options])
+
+
+def test_the_readmes_commands_are_understood_and_its_files_known():
+    from sdtp_lib.reproduce import plan
+
+    text = (paths.ROOT / "README.md").read_text().split("## One command per table")[1].split("\n## ")[0]
+    commands = set(re.findall(r"`sdtp reproduce ([^`]*)`", text))
+    assert len(commands) >= 14
+    for command in commands:
+        options = dict(zip(command.split()[::2], command.split()[1::2], strict=True))
+        assert plan(options.get("--profile", "demo"), options["--only"])
+    known = " ".join(RESULT_FILES)
+    for stem in re.findall(r"`(\w+)\.json`", text):
+        assert stem in known, stem
 
 
 def test_demo_numbers_are_reproduced_in_kind_or_not_and_never_measured(demo):
