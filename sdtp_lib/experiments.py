@@ -191,7 +191,7 @@ def longbench(
     """Table 1's data: method -> summary, on the same records; `source` None: the embedded set or the Hub's copy.
 
     Args:
-        options: of `evaluation.longbench.measure`.
+        options: of `evaluation.compare.compare`.
     """
     return compare(model, tokenizer, records_of(tasks, limit, source), pruner, methods, **options)
 
@@ -202,12 +202,10 @@ def losses_against_paper(found: dict[str, dict]) -> Markdown:
     for method in (name for name in found if name != "full"):
         theirs = paper_numbers.TABLE1.get(paper_numbers.TABLE1_NAMES.get(method))
         for column in (*CATEGORIES, "AVG"):
-            if column == "AVG":
-                ours = found[method]["average"] - found["full"]["average"]
-            else:
-                ours = found[method]["categories"][column]["score"] - found["full"]["categories"][column]["score"]
+            both = (found[name] for name in ("full", method))
+            full, ours = (row["average"] if column == "AVG" else row["categories"][column]["score"] for row in both)
             paper = theirs[column] - paper_numbers.TABLE1["original"][column] if theirs else None
-            rows.append((f"{method}, {column}", paper, ours))
+            rows.append((f"{method}, {column}", paper, ours - full))
     return paper_ours(rows)
 
 
