@@ -12,6 +12,7 @@ from test_llmlingua import save_classifier
 
 from sdtp_lib import TokenPruner, paths
 from sdtp_lib.evaluation.metrics import LONGBENCH
+from sdtp_lib.paper_numbers import ABLATIONS
 from sdtp_lib.reproduce import KERNEL, OFFLINE
 
 DRY = {  # what a dry run changes besides model, records and their number
@@ -33,6 +34,8 @@ def folder(tmp_path_factory):
     tokenizer.save_pretrained(folder / "model")
     torch.manual_seed(0)
     TokenPruner(model.config.hidden_size, range(1, LAYERS)).save_pretrained(folder / "pruner")
+    for name in ABLATIONS:
+        TokenPruner(model.config.hidden_size, range(1, LAYERS)).save_pretrained(folder / name.replace(" ", "_"))
     save_classifier(folder / "llmlingua")
     (folder / "data").mkdir()
     for name in LONGBENCH:
@@ -57,6 +60,7 @@ def test_the_notebook_runs_with_the_papers_parameters(number, folder, tmp_path, 
     own = {"model_name": str(folder / "model"), "revision": None, "pruner_folder": str(folder / "pruner"), "limit": 2}
     own |= {"source": str(folder / "data")} if "source" in known else {}
     own |= {"llmlingua": str(folder / "llmlingua"), "speed_limit": 1, "speed_tokens": 4} if number == "06" else {}
+    own |= {"ablation_folder": str(folder), "ablation_tasks": ["mini_choice_few_shot"]} if number == "07" else {}
     folders = {"SDTP_RESULTS": str(tmp_path / "results"), "SDTP_FIGURES": str(tmp_path / "figures")}
     for variable, value in (KERNEL | OFFLINE | folders | {"OMP_NUM_THREADS": "1"}).items():
         monkeypatch.setenv(variable, value)
@@ -71,4 +75,7 @@ def test_the_notebook_runs_with_the_papers_parameters(number, folder, tmp_path, 
         timed = json.loads((tmp_path / "results" / "paper" / "table1_speed.json").read_text())["data"]
         rows = set(DRY["06"]["methods"]) - {"oracle"} | {"llmlingua2"}
         assert set(timed["methods"]) == rows and len(timed["prompts"]) == len(LONGBENCH)
+    if number == "07":
+        losses = json.loads((tmp_path / "results" / "paper" / "table4_loss_ablation.json").read_text())["data"]
+        assert tuple(losses) == ABLATIONS
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].cell_type == "markdown"
