@@ -155,7 +155,8 @@ CLAIMS = (
         findings.downstream(lambda full, pruned: full - pruned <= FEW_POINTS),
     ),
     Claim(
-        "Text, Table 4", "ranking and MSE losses help on 5-shot tasks (demo: four of its own, 0-shot)", f"{_SAID['losses worth, 5-shot']:+} points",
+        "Text, Table 4", "ranking and MSE losses help on 5-shot tasks (demo: four of its own, 0-shot)",
+        f"{_SAID['losses worth, 5-shot']:+} points",
         NOTEBOOK.format("07"), ("table4_loss_ablation",), findings.ablation,
     ),
     Claim(
