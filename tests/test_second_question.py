@@ -22,8 +22,8 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer):
-    return small_model(tokenizer)
+def model():
+    return small_model()
 
 
 @pytest.fixture(scope="module")
