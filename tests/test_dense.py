@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdtp_lib.data import demo_pairs, longbench_records
-from sdtp_lib.demo.corpus import TASKS, count_pieces, longbench_mini
+from sdtp_lib.demo.corpus import KINDS, TASKS, count_pieces, longbench_mini
 from sdtp_lib.demo.dense import ALL_TASKS, DENSE_BUILDERS, DENSE_TASKS, longbench_dense
 from sdtp_lib.demo.questions import CHOICE_DATASETS, TWICE_DATASETS, two_questions
 from sdtp_lib.demo.train import DENSE_LENGTHS, Stream, build_tokenizer
+from sdtp_lib.demo.words import RELATIONS
 from sdtp_lib.evaluation.metrics import DATASETS, expand_tasks, score
 
 
@@ -25,7 +26,7 @@ def test_at_least_half_of_a_document_is_candidate_answers_and_every_answer_is_th
     doc = DENSE_BUILDERS[name](random.Random(seed), tokens)
     assert 0.7 * tokens < count_pieces(doc.context) < 1.3 * tokens
     if name == "dense_multidoc_qa":  # chains share links
-        values = [s.partition(" is ")[2] for s in doc.context.split(".") if " is " in s]
+        values = facts_of(doc.context).values()
     else:
         values = [answer for _, answer in doc.pairs]
     assert sum(map(count_pieces, values)) > 0.5 * count_pieces(doc.context)
@@ -34,29 +35,37 @@ def test_at_least_half_of_a_document_is_candidate_answers_and_every_answer_is_th
         assert all(sentence.rstrip(".") in doc.context for sentence in answer.split(". "))
 
 
+def facts_of(context):
+    """(kind, name) -> value of every fact "kind name value." of a dense_multidoc_qa document."""
+    sentences = [s.split(": ")[-1].split() for s in context.replace("\n", " ").split(".")]
+    facts = [((kind, name), " ".join(value)) for kind, name, *value in (s for s in sentences if len(s) > 2)
+             if kind in (*KINDS, *RELATIONS)]  # fmt: skip
+    assert len(dict(facts)) == len(facts)  # a key has one value
+    return dict(facts)
+
+
+@settings(deadline=None)
 @given(st.integers(0, 400))
-def test_a_key_has_one_value_and_every_link_leads_on(seed):
+def test_every_look_up_leads_on(seed):
     (record,) = longbench_dense("dense_multidoc_qa", 1, seed, (300, 600))
-    facts = [s.rpartition("The ")[2] for s in record["context"].replace("\n", " ").split(".") if " is " in s]
-    said = dict(fact.split(" is ") for fact in facts)
-    assert len(said) == len(facts)
-    *kinds, name = record["input"].replace(" of the ", " of ").split(" of ")
+    said = facts_of(record["context"])
+    *kinds, name = record["input"].split()
     steps = []
     for kind in reversed(kinds):
-        steps.append(f"The {kind} of {name} is {said[f'{kind} of {name}']}")
-        name = said[f"{kind} of {name}"]
+        steps.append(f"{kind} {name} {said[kind, name]}")
+        name = said[kind, name]
     assert len(steps) in (2, 3)
-    assert record["answers"] == [". ".join(steps).partition(" is ")[2]]
+    assert record["answers"] == [". ".join(steps).split(maxsplit=2)[2]]
     prompt = DENSE_TASKS["dense_multidoc_qa"].prompt(record["context"], record["input"])
-    assert prompt.endswith(steps[0].partition(" is ")[0] + " is")
+    assert prompt.endswith("Answer: " + " ".join(steps[0].split()[:2]))
 
 
 def test_the_owner_of_the_decisions_is_asked_for():
     (record,) = longbench_dense("dense_report_summary", 1, 3)
-    owner = record["input"].partition(" decisions of the ")[2]
+    owner = " ".join(record["input"].split()[1:])
     prompt = DENSE_TASKS["dense_report_summary"].prompt(record["context"], record["input"])
-    assert prompt.endswith(f"The first decision of the {owner} is")
-    assert record["context"].count(" decision of the ") > 3 * record["context"].count(f" decision of the {owner} is")
+    assert prompt.endswith(f"first {owner}") and f"first {owner} {record['answers'][0].split('. ')[0]}" in prompt
+    assert record["context"].count("first ") > 3
 
 
 def test_records_repeat_with_the_seed_and_are_found_by_name():
@@ -99,8 +108,7 @@ def test_two_different_questions_on_one_document(name):
         second = record["second"]
         assert second["input"] != record["input"]
         task = ALL_TASKS[name]
-        assert task.prompt("", second["input"]).strip().endswith(task.cue.format(
-            input=second["input"], last=second["input"].rpartition(" of the ")[2]).strip())  # fmt: skip
+        assert task.prompt("", second["input"]) != task.prompt("", record["input"])
         assert all(s.rstrip(".") in record["context"] for s in second["answers"][0].split(". "))
     assert two_questions(name, 2) == two_questions(name, 2)
 

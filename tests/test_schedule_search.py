@@ -75,4 +75,4 @@ def test_the_loss_is_that_of_the_answer_under_the_masked_full_model(answer):
     rows = search.search(model, samples, pruner, {"half": schedule, "all": schedule_of(1.0)})
     assert [row["loss"] for row in rows] == sorted(row["loss"] for row in rows)
     assert {row["name"]: row["loss"] for row in rows}["half"] == pytest.approx(pruned, rel=1e-3)
-    assert "half" in search.search_table({"2": rows}).data
+    assert "half" in search.search_table({"2": rows})

@@ -83,7 +83,7 @@ def test_scores_of_each_turn_blends_and_the_table(model, tokenizer, records, tmp
         for turn in ("first", "second"):
             low, high = row[f"{turn}_ci95"]
             assert 0 <= low <= row[turn] <= high <= 100
-    assert "second question" in twice.twice_table(rows).data
+    assert "second question" in twice.twice_table(rows)
 
 
 def test_a_killed_run_goes_on_and_asks_nothing_twice(model, tokenizer, records, tmp_path, monkeypatch):

@@ -30,7 +30,8 @@ class Document:
 class Task:
     """How a dataset is asked: `cue` ends the prompt with the wording of the fact, `question` may precede it.
 
-    Both may name `{input}` and `{last}`, the look-up to begin with: "teacher of Anna" in "city of the teacher of Anna".
+    Both may name `{input}` and the look-up to begin with: `{last}`, "teacher of Anna" in "city of the teacher of Anna",
+    or `{tail}`, the last two words.
     """
 
     category: str
@@ -42,7 +43,8 @@ class Task:
     def prompt(self, context: str, input: str, ask: bool = True) -> str:
         """The text the model continues; `ask=False` leaves the question sentence out (early training)."""
         question = self.question.format(input=input) if ask else ""
-        return f"{context}\n{question}{self.cue.format(input=input, last=input.rpartition(' of the ')[2])}"
+        last, tail = input.rpartition(" of the ")[2], " ".join(input.split()[-2:])
+        return f"{context}\n{question}{self.cue.format(input=input, last=last, tail=tail)}"
 
 
 TASKS = {

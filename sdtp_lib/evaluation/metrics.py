@@ -49,11 +49,11 @@ MINI = {
     "code_completion": Dataset("Code", "edit", 24, chat=False),
 }
 DENSE = {
-    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 16, chat=False),
-    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 48, chat=False),
-    "dense_report_summary": Dataset("Summ", "rouge_l", 72, chat=False),
-    "dense_few_shot": Dataset("FewShot", "accuracy", 16, first_line=True, chat=False),
-    "dense_code_completion": Dataset("Code", "edit", 24, chat=False),
+    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 10, chat=False),
+    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 24, chat=False),
+    "dense_report_summary": Dataset("Summ", "rouge_l", 40, chat=False),
+    "dense_few_shot": Dataset("FewShot", "accuracy", 14, first_line=True, chat=False),
+    "dense_code_completion": Dataset("Code", "edit", 16, chat=False),
 }
 LONGBENCH = {
     "narrativeqa": Dataset("SingleDoc", "f1", 128),
