@@ -17,22 +17,19 @@ from .baselines import RecencyScorer
 from .data import longbench_records
 from .evaluation.answers import score_records
 from .evaluation.compare import compare
-from .evaluation.longbench import measure, resolve_schedule, source_of
+from .evaluation.longbench import resolve_schedule, source_of
 from .evaluation.metrics import expand_tasks
 from .evaluation.prompts import build_prompt
-from .marks import Marks
 from .paper_numbers import ABLATIONS, CATEGORIES
 from .pruning import TokenPruning
 from .report import Markdown, latency_table, paper_ours
 from .saliency import salient_share, token_saliency, training_pairs
 from .samples import Batch, Sample, encode_pairs
 from .schedule import PruningSchedule
-from .scorers import Scorer, TokenPruner
+from .scorers import Scorer
 from .survival import last_layers
-from .training import train
 
 HIDE = 1e-9  # a keep ratio that leaves the forced tokens alone
-WITHOUT = dict(zip(ABLATIONS, ((), ("rank",), ("rank", "mse")), strict=True))
 
 
 def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:
@@ -96,34 +93,6 @@ def layer_of_reading(
         "layers": layers, "accuracy": accuracy, "baseline": 100 * sum(s["score"] for s in full) / len(full),
         "local_layers": sum(kind == "sliding_attention" for kind in types), "hidden_from_the_end": tail,
     }  # fmt: skip
-
-
-def train_ablations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, marks: Marks, folder: str | os.PathLike,
-    tasks: str, limit: int, **recipe,
-) -> tuple[dict, list[dict]]:  # fmt: skip
-    """Table 5's data: the pruner trained with all losses, without ranking, and without ranking and MSE.
-
-    Args:
-        model, tokenizer: for the evaluation; `name` loads the same model for the training.
-        marks: of stage 1.
-        folder: gets one pruner each.
-        tasks, limit: LongBench datasets and records of each that the pruners are compared on.
-        recipe: fields of `training.Recipe`.
-
-    Returns:
-        {name: {rank_correlation: {layer: float}, average: 0 to 100}}, and the training history with all losses.
-    """
-    records = records_of(tasks, limit)
-    found, histories = {}, {}
-    for ablation, without in WITHOUT.items():
-        output = Path(folder) / ablation.replace(" ", "_")
-        histories[ablation] = train(marks, output, name, without=without, **recipe)
-        pruner = TokenPruner.from_pretrained(output)
-        summary, _ = measure(model, tokenizer, records, "sdtp", "paper", pruner.to(model.dtype))
-        correlation = dict(zip(pruner.layers, pruner.record["held_out"]["rank_correlation"], strict=True))
-        found[ablation] = {"rank_correlation": correlation, "average": summary["average"]}
-    return found, histories[ABLATIONS[0]]
 
 
 def curves(history: Sequence[dict], layers: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:

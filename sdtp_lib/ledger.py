@@ -77,6 +77,9 @@ RESULT_FILES = {
         "09", "{full: 0 to 100, points: [what evaluation.schedules.quality gives]}"
     ),
     "positions": ResultFile("09", "[what evaluation.schedules.quality gives]"),
+    "pruner_ablation": ResultFile(
+        "09", "{<variation>: {averages: [0 to 100 per seed], rank_correlation: [mean over stages, per seed]}}"
+    ),
 }
 
 INTRODUCTION = """# Reproduction ledger
