@@ -25,6 +25,7 @@ from .scorers import TokenPruner
 from .training import train
 
 Options = Mapping[str, Any]
+WIDTHS = (4, 128)  # of the pruner's MLP, below and above the demo's 32
 LOSSES = {name: {"without": terms} for name, terms in zip(ABLATIONS, ((), ("rank",), ("rank", "mse")), strict=True)}
 
 
@@ -99,7 +100,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"seeds must be different numbers, at least one, got {list(seeds)}")
 
 
-def targets_and_widths(hidden_size: int, widths: Sequence[int]) -> dict[str, tuple[Options, Options]]:
+def targets_and_widths(hidden_size: int, widths: Sequence[int] = WIDTHS) -> dict[str, tuple[Options, Options]]:
     """Variations for `pruner_ablation`: every saliency target at the paper's width, a quarter of the model's hidden
     size, and every width of the pruner's MLP with the answer's saliency."""
     paper = max(1, hidden_size // 4)
