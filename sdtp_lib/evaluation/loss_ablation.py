@@ -26,7 +26,7 @@ def loss_ablation(
 
     Args:
         tasks, schedule, seed, options: as of `downstream`.
-        folder: of the pruners, one for each of `paper_numbers.ABLATIONS`, as `experiments.train_ablations` writes them.
+        folder: of the pruners, one for each of `paper_numbers.ABLATIONS`, as `ablation.train_ablations` writes them.
 
     Returns:
         {name in ABLATIONS: {average: mean over the tasks, 0 to 100; tasks: what `downstream` gives; and, of all but the
