@@ -140,7 +140,7 @@ def search_table(found: Mapping[str, Sequence[Mapping[str, Any]]], rows: int = 4
     """The best and the worst schedules of each budget: FLOP ratio -> what `search` gave."""
     return Markdown(markdown_table([
         {"FLOPs full / pruned": ratio, "schedule": row["name"], "loss of the answer": row["loss"],
-         "keep ratios": ", ".join(f"{x:.2f}" for x in row["schedule"]["keep_ratio"])}
+         "keep ratios": ", ".join(f"{x:.2f}" for x in PruningSchedule(**row["schedule"]).ratios)}
         for ratio, each in found.items()
         for row in [*each[:rows], *each[rows:][-1:]]
     ]))  # fmt: skip
