@@ -17,6 +17,7 @@ from .evaluation.longbench import measure
 from .experiments import records_of
 from .marks import Marks
 from .paper_numbers import ABLATIONS
+from .recipe import check_seeds
 from .report import Markdown
 from .results import markdown_table
 from .saliency import TARGETS, mark
@@ -92,12 +93,6 @@ def ablation_over_seeds(
         for variation in runs[0][0]
     }
     return *runs[0], over
-
-
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise ValueError unless there are seeds, all different."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different numbers, at least one, got {list(seeds)}")
 
 
 def targets_and_widths(hidden_size: int, widths: Sequence[int] = WIDTHS) -> dict[str, tuple[Options, Options]]:

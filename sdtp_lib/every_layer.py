@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .models import load_model
-from .recipe import Recipe
+from .recipe import Recipe, check_seeds
 from .saliency import mark
 from .schedule import PruningSchedule
 from .scorers import TokenPruner
@@ -65,6 +65,7 @@ def pruners_of_every_layer(
         designs: name -> fields of `Recipe` but the seed.
         mark_seed: of the prompts.
     """
+    check_seeds(seeds)
     recipes = {
         name: [Recipe(**{**fields, "seed": seed}) for seed in seeds] for name, fields in designs.items()
     }  # before anything runs

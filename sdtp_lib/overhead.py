@@ -100,7 +100,10 @@ def hook_costs(
     seed: int = 0,
 ) -> dict[str, dict[int, dict[str, float]]]:  # fmt: skip
     """`hook_overhead` at each of `lengths`, where the same stages cut nothing and where they cut as `schedule` says."""
-    sides = {"nothing to cut": replace(schedule, keep_ratio=1.0), f"keep {schedule.keep_ratio}": schedule}
+    sides = {
+        "nothing to cut": replace(schedule, keep_ratio=1.0),
+        f"keep {', '.join(map(str, dict.fromkeys(schedule.ratios)))}": schedule,
+    }
     return {
         name: {tokens: hook_overhead(model, scorer, side, tokens, repeats, seed=seed) for tokens in lengths}
         for name, side in sides.items()

@@ -71,7 +71,7 @@ def blend_quality(rows: Sequence[Mapping], full: Mapping) -> Figure:
     """Scores of the first and of the second question against the share of the budget that the first one chose.
 
     Args:
-        rows: of `evaluation.question_study.second_question`, each with its `share`; whiskers are 95% intervals.
+        rows: of `evaluation.second_question.second_question`, each with its `share`; whiskers are 95% intervals.
         full: the full model's row.
     """
     figure, axes = new_figure(6.5, 4.2)

@@ -23,7 +23,7 @@ class QuestionAwarePruner(TokenPruner):
     Args:
         hidden_size, layers, record: see `TokenPruner`.
         width: of the MLPs; 0 for the match alone.
-        window: last prompt tokens that ask.
+        window: last prompt tokens that ask; more than the schedule's local tokens would let tokens ask that are cut.
         rank: of the projections.
         heads: matches that are learned side by side, and added up with learned weights.
         pool: over the asking tokens: "lse" (log-sum-exp with a learned temperature), "mean" or "max".
@@ -35,7 +35,8 @@ class QuestionAwarePruner(TokenPruner):
         self, hidden_size: int, layers: tuple[int, ...] | list[int], record: dict[str, Any] | None = None, *,
         width: int | None = None, window: int = 16, rank: int = 32, heads: int = 2, pool: str = "lse",
     ):  # fmt: skip
-        super().__init__(hidden_size, layers, record, width=width or None)
+        alone = width == 0 and not isinstance(width, bool)  # of an MLP of width 1 the last bias alone is read
+        super().__init__(hidden_size, layers, record, width=1 if alone else width)
         if pool not in POOLS:
             raise ValueError(f"unknown pool {pool!r}; known: {', '.join(POOLS)}")
         self.window, self.rank, self.heads = (
@@ -45,8 +46,7 @@ class QuestionAwarePruner(TokenPruner):
         )
         self.pool = pool
         self.matches = nn.ModuleDict({str(layer): Match(self.hidden_size, rank, heads) for layer in self.layers})
-        if width == 0:
-            self.width = 0
+        self.width = 0 if alone else self.width
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from .marks import Sample
 from .scorers import pruner_class
 
@@ -59,7 +61,11 @@ class Recipe:
             value = 1 if name == "pairs" and self.pairs is None else getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
-        pruner_class(self.kind)
+        try:
+            with torch.device("meta"):
+                pruner_class(self.kind)(8, (1,), **self.options)
+        except TypeError as error:
+            raise ValueError(f"a pruner of kind {self.kind!r} takes no such options: {error}") from None
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be above 0, got {self.lr}")
         if not 0 < self.holdout < 1:
@@ -86,3 +92,9 @@ def plan_batches(samples: Sequence[Sample], recipe: Recipe) -> list[list[Sample]
         epoch = [block[i : i + size] for block in blocks for i in range(0, len(block), size)]
         batches += rng.sample(epoch, len(epoch))
     return batches
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise ValueError unless there are seeds, all different."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different numbers, at least one, got {list(seeds)}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from numbers import Real
 
 PRESET_RATIOS = {"paper": 0.9, "keep09": 0.9, "keep08": 0.8, "keep07": 0.7, "low": 0.9}
 PRESET_NAMES = (*PRESET_RATIOS, "none")
@@ -42,13 +43,13 @@ class PruningSchedule:
             raise ValueError(f"layers must be 1 or higher (layer 0 is never cut), got {self.layers}")
         if any(a >= b for a, b in pairwise(self.layers)):
             raise ValueError(f"layers must be strictly increasing, got {self.layers}")
-        if isinstance(self.keep_ratio, Sequence):
+        if isinstance(self.keep_ratio, Iterable) and not isinstance(self.keep_ratio, str):
             object.__setattr__(self, "keep_ratio", tuple(self.keep_ratio))
-            if len(self.keep_ratio) != len(self.layers):
+            if not self.layers or len(self.keep_ratio) != len(self.layers):
                 raise ValueError(f"{len(self.layers)} stages need as many keep ratios, got {self.keep_ratio}")
         for ratio in self.ratios:
-            if not 0 < ratio <= 1:  # also refuses NaN
-                raise ValueError(f"keep_ratio must be in (0, 1], got {ratio}")
+            if not isinstance(ratio, Real) or not 0 < ratio <= 1:  # also refuses NaN
+                raise ValueError(f"keep_ratio must be in (0, 1], got {ratio!r}")
         if not 0 <= self.local_ratio <= 1:
             raise ValueError(f"local_ratio must be in [0, 1], got {self.local_ratio}")
         for name in ("sink_tokens", "min_local_tokens"):

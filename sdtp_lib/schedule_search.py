@@ -27,21 +27,26 @@ from .schedule import PruningSchedule
 from .scorers import Scorer
 
 HALVINGS = 40
+HELD_OUT_SEED = 10_000
 
 
 def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> PruningSchedule:
     """A schedule of the family above, see there.
 
     Raises:
-        ValueError: if the stages do not fit the layers from `first` on.
+        ValueError: if the stages do not fit the layers from `first` on, or a value is out of range.
     """
+    if stages < 1 or not 0 < left <= 1 or not bend > 0:
+        raise ValueError(f"needs stages >= 1, left in (0, 1], bend above 0; got {stages}, {left}, {bend}")
     even = PruningSchedule.spread(stages, num_layers, first, 1.0)
     remaining = [left ** ((stage / stages) ** bend) for stage in range(stages + 1)]
     return PruningSchedule(even.layers, tuple(after / before for before, after in pairwise(remaining)))
 
 
 def stretched(schedule: PruningSchedule, layers: int, num_layers: int) -> PruningSchedule:
-    """The cuts of a schedule for `layers` layers at the same fractions of `num_layers`, which must not be fewer."""
+    """The cuts of a schedule for `layers` layers at the same fractions of `num_layers`; ValueError if fewer."""
+    if num_layers < layers:
+        raise ValueError(f"a schedule for {layers} layers does not fit {num_layers}")
     places = tuple(round(layer * num_layers / layers) for layer in schedule.layers)
     return PruningSchedule(
         places, schedule.keep_ratio, schedule.sink_tokens, schedule.local_ratio, schedule.min_local_tokens
@@ -82,6 +87,8 @@ def candidates(
     Args:
         shape: a key of `models.SHAPES`, on which FLOPs are counted at prompts of `tokens` tokens.
     """
+    if shape not in SHAPES:
+        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
     config, found = MistralConfig(**SHAPES[shape]), {}
     for first, count, bend in product(firsts, stages, bends):
         if count <= layers - first and (chosen := within_budget(ratio, first, count, bend, layers, config, tokens)):
@@ -94,8 +101,13 @@ def answer_loss(model: PreTrainedModel, samples: Sequence[Sample], pruning: Toke
     """Mean over samples of the cross-entropy of the answer's tokens, on the cache that the pruned prefill leaves.
 
     Args:
-        samples: prompts with answers; the answers are never cut.
+        samples: prompts with answers, at least one; the answers are never cut.
+
+    Raises:
+        ValueError: without samples.
     """
+    if not samples:
+        raise ValueError("no samples to take the loss of")
     losses = []
     for sample in samples:
         ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens
@@ -131,9 +143,17 @@ def search(
     return sorted(rows, key=lambda row: row["loss"])
 
 
-def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int, seed: int = 10_000) -> list[Sample]:
-    """`count` prompts with answers of a corpus, from documents that no pruner was trained on."""
-    return encode_pairs(training_pairs(data, 2 * count, seed), tokenizer, 4096, count)
+def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int) -> list[Sample]:
+    """`count` prompts with answers of a corpus, apart from those that `saliency.mark` takes with its seed 0.
+
+    Of the demo they are other documents; of another corpus they come from the other end of the same order.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    if data.startswith("demo"):
+        return encode_pairs(training_pairs(data, count, HELD_OUT_SEED), tokenizer, None, count)
+    return encode_pairs(training_pairs(data, count, 0)[::-1], tokenizer, None, count)
 
 
 def search_table(found: Mapping[str, Sequence[Mapping[str, Any]]], rows: int = 4) -> Markdown:

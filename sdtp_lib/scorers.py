@@ -168,20 +168,20 @@ class TokenPruner(nn.Module):
         """
         folder = Path(folder)
         config = read_config(folder)
-        found = pruner_class(config["kind"])
-        if not issubclass(found, cls):
-            raise ValueError(f"{folder} holds a {found.__name__}, which is no {cls.__name__}")
         try:
+            found = pruner_class(config["kind"])
             pruner = _empty(found, config)
         except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a size beyond torch's integers
             raise ValueError(f"{folder / CONFIG_FILE} is damaged: {str(error).splitlines()[0]}") from None
+        if not issubclass(found, cls):
+            raise ValueError(f"{folder} holds a {found.__name__}, which is no {cls.__name__}")
         pruner.load_state_dict(read_weights(folder, config, _shapes(pruner)), assign=True)
         return pruner.requires_grad_(False).eval()
 
 
 def pruner_class(kind: str) -> type[TokenPruner]:
     """The class of a key of KINDS; ValueError for another name."""
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r} of pruner; known: {', '.join(KINDS)}")
     module, name = KINDS[kind]
     return getattr(import_module(f".{module}", __package__), name)

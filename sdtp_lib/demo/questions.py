@@ -62,6 +62,6 @@ def two_questions(dataset: str, count: int, seed: int = 2025, tokens: tuple[int,
         name = f"twice-{dataset}-{seed}-{index}"
         rng = random.Random(name)
         doc = builder(rng, rng.randint(*tokens))
-        first, second = rng.sample(doc.pairs, 2)
+        first, second = rng.sample(list(dict.fromkeys(doc.pairs)), 2)  # a chain may come twice
         records.append(record_of(doc, *first, name) | {"second": {"input": second[0], "answers": [second[1]]}})
     return records

@@ -84,6 +84,8 @@ def evaluate(
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
+        if not resume:  # or a run that is killed would leave an old result beside new samples
+            Path(output).unlink(missing_ok=True)
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = results.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, seeds={"seed": seed}, repeats=1, method=method,

@@ -55,7 +55,7 @@ def load_or_train(
         designs: keys of DESIGNS.
 
     Raises:
-        ValueError: for an unknown design, or one that is not shipped.
+        ValueError: for an unknown design, or one that is not shipped, or several seeds of a shipped one.
     """
     for design in designs:
         if design not in DESIGNS:
@@ -64,7 +64,9 @@ def load_or_train(
         chosen = {design: DESIGNS[design] for design in designs}
         found = pruners_of_every_layer(name, data, num_samples, folder, chosen, seeds, revision=revision)
     else:
-        shipped = {path.name: path for path in paths.DENSE_PRUNERS.iterdir()}
+        if len(seeds) > 1:
+            raise ValueError(f"one pruner of each design is shipped, not one for each of the seeds {list(seeds)}")
+        shipped = {path.name: path for path in sorted(paths.DENSE_PRUNERS.glob("*"))}
         if missing := sorted(set(designs) - set(shipped)):
             raise ValueError(f"no pruner {missing[0]!r} is shipped; there are {', '.join(sorted(shipped))}")
         found = {design: [TokenPruner.from_pretrained(shipped[design])] for design in designs}

@@ -18,6 +18,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..blend import BlendScorer
 from ..results import append_jsonl, check_resumable, environment_record
 from ..saliency import fingerprint, label
 from ..schedule import PruningSchedule
@@ -110,14 +111,20 @@ def run_settings(
     The batch size is not among them: a prompt's answer does not depend on the others in its batch.
 
     Args:
-        scorer: its weights are told apart by a hash if it has any.
+        scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share.
         details: further settings, such as seed and positions.
     """
     environment = environment_record(model)
     return {
         "model": label(model.name_or_path), "fingerprint": fingerprint(model), "dtype": str(model.dtype)[6:],
         "attention": model.config._attn_implementation, "method": method, "schedule": schedule.to_dict(),
-        "pruner": fingerprint(scorer) if isinstance(scorer, nn.Module) else None, **details,
+        "pruner": _weights(scorer), **details,
         "device": environment["device"], "torch": torch.__version__, "transformers": transformers.__version__,
         "commit": environment["commit"],
     }  # fmt: skip
+
+
+def _weights(scorer: Any) -> str | list | None:
+    if isinstance(scorer, BlendScorer):
+        return [scorer.share, _weights(scorer.first), _weights(scorer.second)]
+    return fingerprint(scorer) if isinstance(scorer, nn.Module) else None

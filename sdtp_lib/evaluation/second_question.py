@@ -100,6 +100,8 @@ def _two_answers(model, tokenizer, first: list[int], second: list[int], new_toke
 
 def twice_records(sets: Sequence[str], limit: int, tokens: tuple[int, int] = (272, 960)) -> list[dict]:
     """`limit` records with two questions of each dataset of the sets "ordinary" and "dense"."""
+    if unknown := sorted({*sets} - {"ordinary", "dense"}):
+        raise ValueError(f"unknown set {unknown[0]!r}; known: ordinary, dense")
     datasets = [name for name in TWICE_DATASETS if ("dense" if name.startswith("dense_") else "ordinary") in sets]
     return [record for name in datasets for record in two_questions(name, limit, MINI_SEED, tokens)]
 
@@ -128,7 +130,7 @@ def second_question(
         pruning, file = make_pruning(model, label if scorer is None else "sdtp", stages, scorer), None
         if folder is not None:
             used = stages if pruning else resolve_schedule("none", model)
-            settings = run_settings(model, label, used, _weights(scorer), share=getattr(scorer, "share", None))
+            settings = run_settings(model, label, used, scorer)
             file = SampleFile(Path(folder) / f"twice-{label}.jsonl", settings, resume)
         samples = ask_twice(model, tokenizer, records, pruning, title=label, file=file)
         row: dict[str, Any] = {"method": label, "n": len(samples), "share": getattr(scorer, "share", None)}
@@ -136,11 +138,6 @@ def second_question(
             row[turn], row[f"{turn}_ci95"] = mean_over_runs([asked])
         rows.append(row)
     return rows
-
-
-def _weights(scorer: Scorer | None) -> Scorer | None:
-    """What tells a scorer's weights apart; of a blend, those of its first."""
-    return scorer.first if isinstance(scorer, BlendScorer) else scorer
 
 
 def blends(question: Scorer, general: Scorer, shares: Sequence[float]) -> dict[str, Scorer]:
