@@ -11,6 +11,8 @@ _HOMES = {
     "PruningSchedule": "schedule",
     "TokenPruning": "pruning",
     "TokenPruner": "scorers",
+    "QuestionAwarePruner": "question",
+    "BlendScorer": "blend",
     "load_model": "models",
     "load_pruner": "models",
 }

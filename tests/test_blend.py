@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtp_lib import TokenPruning
-from sdtp_lib.baselines import HiddenNormScorer, RandomScorer, RecencyScorer
+from sdtp_lib.baselines import HiddenNormScorer, RecencyScorer
 from sdtp_lib.blend import BlendScorer
+from sdtp_lib.oracle import OracleScorer
 from sdtp_lib.scorers import ScoringContext
 from sdtp_lib.selection import select
 
@@ -89,6 +90,25 @@ def test_rows_of_a_padded_batch_keep_what_they_keep_alone(share):
     for layer in schedule.layers:
         together = [c - 17 for c in trace.kept_positions[layer][1].tolist() if c >= 0]
         assert together == alone.kept_positions[layer][0].tolist()
-    assert BlendScorer(RecencyScorer(), RandomScorer(0)).looks_at_positions == any(
-        getattr(scorer, "looks_at_positions", True) for scorer in (RecencyScorer(), RandomScorer(0))
+
+
+def test_it_looks_at_positions_where_one_of_the_two_does():
+    plain, looking = Given([[0.0]]), RecencyScorer()
+    looking = type("Looking", (), {"score": looking.score})()  # says nothing, so it is given them
+    assert not BlendScorer(plain, plain).looks_at_positions
+    assert BlendScorer(plain, looking).looks_at_positions and BlendScorer(looking, plain).looks_at_positions
+
+
+def test_it_costs_what_its_scorers_cost_and_checks_them():
+    pruner = tiny_pruner((2, 5))
+    assert BlendScorer(pruner, pruner).flops(10) == 2 * pruner.flops(10)
+    assert (
+        BlendScorer(pruner, pruner, 1.0).flops(10) == BlendScorer(pruner, RecencyScorer()).flops(10) == pruner.flops(10)
     )
+    with pytest.raises(ValueError, match="hidden size"):
+        with TokenPruning(schedule_of(layers=(2, 5)), BlendScorer(RecencyScorer(), tiny_pruner((2, 5), hidden=8)))(
+            tiny_model("llama")
+        ):
+            pass
+    with pytest.raises(ValueError, match="cannot be blended"):
+        BlendScorer(OracleScorer(), pruner)

@@ -6,13 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdtp_lib import PruningSchedule, QuestionAwarePruner, TokenPruner, paths
 from sdtp_lib.data import demo_pairs, longbench_records
 from sdtp_lib.demo.corpus import KINDS, TASKS, count_pieces, longbench_mini
 from sdtp_lib.demo.dense import ALL_TASKS, DENSE_BUILDERS, DENSE_TASKS, longbench_dense
 from sdtp_lib.demo.questions import CHOICE_DATASETS, TWICE_DATASETS, two_questions
 from sdtp_lib.demo.train import DENSE_LENGTHS, Stream, build_tokenizer
 from sdtp_lib.demo.words import RELATIONS
+from sdtp_lib.evaluation.longbench import measure
 from sdtp_lib.evaluation.metrics import DATASETS, expand_tasks, score
+from sdtp_lib.models import load_model, load_pruner
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +121,15 @@ def test_two_questions_need_a_document_with_two():
     with pytest.raises(ValueError, match="no second question for 'report_summary'"):
         two_questions("report_summary", 1)
     assert longbench_mini("few_shot", 1)[0].keys() < two_questions("few_shot", 1)[0].keys()
+
+
+def test_the_dense_model_reads_what_the_shorter_documents_ask_for():
+    model, tokenizer = load_model("demo-dense")
+    records = [record for name in DENSE_TASKS for record in longbench_dense(name, 2, seed=11, tokens=(200, 300))]
+    full, _ = measure(model, tokenizer, records, "full")
+    schedule = PruningSchedule.preset("keep07", model.config.num_hidden_layers)
+    shipped = load_pruner(None, model, schedule)
+    aware = load_pruner(paths.DENSE_PRUNERS / "question_aware", model, schedule)
+    assert type(shipped) is TokenPruner and type(aware) is QuestionAwarePruner
+    pruned, _ = measure(model, tokenizer, records, "sdtp", schedule, aware)
+    assert full["average"] > 80 and 0 < pruned["average"] <= 100

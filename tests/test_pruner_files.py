@@ -125,6 +125,7 @@ def test_a_missing_folder_a_pickle_and_a_file_are_named(folder, tmp_path):
         ({"layers": [2, 6]}, r"mlps\.6\.0\.weight is missing"),
         ({"layers": list(range(10**6))}, "over 10000 layers"),
         ({"layers": list(range(10**3))}, "has 4000 tensors, not 8"),
+        ({"kind": ["mlp"]}, r"damaged.*unknown kind \['mlp'\]"),
         ({"kind": "forest"}, "unknown kind 'forest' of pruner; known: mlp"),
         ({"options": {"width": 3}}, "has shape"),
         ({"options": {"width": 0}}, "width must be a whole number"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from helpers import HIDDEN
-from small_records import LAYERS, small_model, small_records, small_tokenizer
+from small_records import small_model, small_records, small_tokenizer
 
 from sdtp_lib import PruningSchedule, TokenPruner
 from sdtp_lib.evaluation import question_study as study
@@ -92,4 +92,14 @@ def test_every_design_is_a_recipe():
 def test_unknown_designs_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="unknown design 'deep'; known: paper"):
         study.load_or_train(model, "demo", "demo", 0, tmp_path, ["deep"], [0])
-    assert LAYERS == model.config.num_hidden_layers
+
+
+def test_shipped_pruners_come_one_of_each(model):
+    with pytest.raises(
+        ValueError, match=r"one pruner of each design is shipped, not one for each of the seeds \[0, 1\]"
+    ):
+        study.load_or_train(model, "demo-dense", "demo-dense", 0, "nowhere", ["paper"], [0, 1])
+    with pytest.raises(ValueError, match="no pruner '4 heads' is shipped; there are paper, question_aware"):
+        study.load_or_train(model, "demo-dense", "demo-dense", 0, "nowhere", ["paper", "4 heads"], [0])
+    found = study.load_or_train(model, "demo-dense", "demo-dense", 0, "nowhere", ["paper", "question_aware"], [0])
+    assert [type(each[0]) for each in found.values()] == [TokenPruner, QuestionAwarePruner]

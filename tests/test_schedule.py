@@ -53,6 +53,11 @@ def test_lengths_follow_the_rule_and_never_reach_zero(tokens, keep, sinks, ratio
     "options, message",
     [
         ({"layers": (0, 3)}, "layer 0 is never cut"),
+        ({"layers": (1, 3), "keep_ratio": (0.5,)}, "2 stages need as many keep ratios"),
+        ({"layers": (), "keep_ratio": ()}, "0 stages need as many keep ratios"),
+        ({"layers": (1, 3), "keep_ratio": (0.5, 1.5)}, "keep_ratio"),
+        ({"layers": (1, 3), "keep_ratio": (0.5, None)}, "keep_ratio"),
+        ({"keep_ratio": "0.9"}, "keep_ratio"),
         ({"layers": (3, 3)}, "increasing"),
         ({"layers": (1.5,)}, "integers"),
         ({"keep_ratio": 0.0}, "keep_ratio"),
@@ -80,3 +85,11 @@ def test_schedules_that_fit_no_model_are_refused():
         PruningSchedule((9,)).lengths(10, 8)
     with pytest.raises(ValueError, match="at least one token"):
         PruningSchedule((4,)).lengths(0, 8)
+
+
+def test_every_stage_may_have_its_own_ratio():
+    schedule = PruningSchedule([2, 4], [0.5, 0.8], sink_tokens=0, local_ratio=0.0, min_local_tokens=1)
+    assert schedule.lengths(100, 6) == [100, 100, 50, 50, 40, 40]
+    assert schedule.ratios == (0.5, 0.8) and PruningSchedule((2, 4), 0.7).ratios == (0.7, 0.7)
+    assert schedule.to_dict()["keep_ratio"] == [0.5, 0.8]
+    assert PruningSchedule(**schedule.to_dict()) == schedule and hash(schedule)

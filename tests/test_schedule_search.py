@@ -1,17 +1,21 @@
 """Where a budget of FLOPs is spent: the family of schedules, the budget it keeps, and the loss that is searched by."""
 
+import json
+
 import pytest
 import torch
 from helpers import VOCABULARY, Reference, schedule_of, tiny_model, tiny_pruner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_records import small_tokenizer
 from transformers import MistralConfig
 
 from sdtp_lib import PruningSchedule, TokenPruning
 from sdtp_lib import schedule_search as search
 from sdtp_lib.flops import schedule_flops
 from sdtp_lib.models import SHAPES
-from sdtp_lib.samples import Sample
+from sdtp_lib.saliency import training_pairs
+from sdtp_lib.samples import Sample, encode_pairs
 
 CONFIG = MistralConfig(**SHAPES["mistral-7b"])
 
@@ -76,3 +80,26 @@ def test_the_loss_is_that_of_the_answer_under_the_masked_full_model(answer):
     assert [row["loss"] for row in rows] == sorted(row["loss"] for row in rows)
     assert {row["name"]: row["loss"] for row in rows}["half"] == pytest.approx(pruned, rel=1e-3)
     assert "half" in search.search_table({"2": rows})
+
+
+def test_bad_input_is_named():
+    for bad in ((4, 2, 0.5, 0.0, 14), (4, 0, 0.5, 1.0, 14), (4, 2, 0.0, 1.0, 14), (4, 2, -0.5, 1.0, 14)):
+        with pytest.raises(ValueError, match="needs stages"):
+            search.bent(*bad)
+    with pytest.raises(ValueError, match="does not fit 8"):
+        search.stretched(PruningSchedule((4,)), 14, 8)
+    with pytest.raises(ValueError, match="unknown shape 'x'; known: scaled-mistral"):
+        search.candidates(2.0, [4], [1], [1.0], 14, "x")
+    with pytest.raises(ValueError, match="no samples"):
+        search.answer_loss(None, [])
+
+
+def test_held_out_prompts_are_not_those_that_are_marked(tmp_path):
+    tokenizer = small_tokenizer()
+    ours = {sample.digest for sample in search.held_out(tokenizer, "demo", 5)}
+    assert not ours & {sample.digest for sample in encode_pairs(training_pairs("demo", 40, 0), tokenizer, None, 40)}
+    rows = [{"instruction": f"Say {n}", "response": f"Number {n}", "context": ""} for n in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    marked = encode_pairs(training_pairs(tmp_path, 20, 0), tokenizer, None, 20)
+    held = search.held_out(tokenizer, str(tmp_path), 10)
+    assert len(held) == 10 and not {s.digest for s in held} & {s.digest for s in marked}

@@ -172,6 +172,13 @@ def test_rate_loss_pulls_to_the_schedule_without_supervision(model, marks, tmp_p
     assert kept[0] > 0.8 and abs(kept[1] - 0.7**2) < 0.12
 
 
+def test_options_that_a_pruner_does_not_take_are_refused_before_anything_runs():
+    for recipe, message in (({"kind": "forest"}, "unknown kind"), ({"options": {"rank": 3}}, "takes no such options"),
+                            ({"kind": "question_aware", "options": {"pool": "sum"}}, "unknown pool")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            Recipe(**recipe)
+
+
 def test_batches_cover_every_sample_once_an_epoch(marks):
     batches = plan_batches(marks.samples, Recipe(batch_size=5, epochs=2))
     assert len(batches) == 10 and max(map(len, batches)) == 5

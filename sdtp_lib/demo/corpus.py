@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -204,14 +204,21 @@ def longbench_mini(dataset: str, count: int, seed: int = 2025, tokens: tuple[int
     Raises:
         ValueError: for an unknown dataset.
     """
-    if dataset not in BUILDERS:
-        raise ValueError(f"unknown LongBench-mini dataset {dataset!r}; known: {', '.join(BUILDERS)}")
+    return records_of(BUILDERS, "LongBench-mini", dataset, count, seed, tokens)
+
+
+def records_of(
+    builders: Mapping[str, Callable], set_name: str, dataset: str, count: int, seed: int, tokens: tuple[int, int]
+) -> list[dict]:
+    """One question on each of `count` documents, see `longbench_mini`; `set_name` is for the error."""
+    if dataset not in builders:
+        raise ValueError(f"unknown {set_name} dataset {dataset!r}; known: {', '.join(builders)}")
     records = []
     for index in range(count):
-        rng = random.Random(f"{dataset}-{seed}-{index}")
-        doc = BUILDERS[dataset](rng, rng.randint(*tokens))
-        question, answer = rng.choice(doc.pairs)
-        records.append(record_of(doc, question, answer, f"{dataset}-{seed}-{index}"))
+        name = f"{dataset}-{seed}-{index}"
+        rng = random.Random(name)
+        doc = builders[dataset](rng, rng.randint(*tokens))
+        records.append(record_of(doc, *rng.choice(doc.pairs), name))
     return records
 
 

@@ -23,7 +23,7 @@ from .corpus import (
     filler_code,
     filler_sentence,
     passages,
-    record_of,
+    records_of,
     scatter,
 )  # fmt: skip
 
@@ -150,11 +150,4 @@ def longbench_dense(dataset: str, count: int, seed: int = 2025, tokens: tuple[in
     Raises:
         ValueError: for an unknown dataset.
     """
-    if dataset not in DENSE_BUILDERS:
-        raise ValueError(f"unknown dense dataset {dataset!r}; known: {', '.join(DENSE_BUILDERS)}")
-    records = []
-    for index in range(count):
-        rng = random.Random(f"{dataset}-{seed}-{index}")
-        doc = DENSE_BUILDERS[dataset](rng, rng.randint(*tokens))
-        records.append(record_of(doc, *rng.choice(doc.pairs), f"{dataset}-{seed}-{index}"))
-    return records
+    return records_of(DENSE_BUILDERS, "dense", dataset, count, seed, tokens)
