@@ -27,7 +27,7 @@ from .corpus import (
     scatter,
 )  # fmt: skip
 
-SHARE = (0.92, 1.0)  # of a document's tokens that lie in candidate facts
+SHARE = (0.98, 1.0)  # of a document's tokens that lie in candidate facts
 KEYS, LINKS = [*product(KINDS, w.NAMES)], [*product(w.RELATIONS, w.NAMES)]
 FUNCTIONS = [*product(w.CODE_VERBS, w.CODE_NOUNS)]
 THINGS = [*product(w.FILL_ADJECTIVES, [*w.SORT_NOUNS, *w.FILL_NOUNS])]
