@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .scorers import Scorer, ScoringContext
+from .selection import places
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,6 @@ class BlendScorer:
 
 
 def _rank(scores: Tensor, mask: Tensor) -> Tensor:
-    """Place of each token when its row (batch, tokens) is sorted, the best at 0; equal scores: the later is better.
-
-    A score that is not finite has no place, so that the engine notices it.
-    """
-    tokens = scores.shape[1]
-    order = scores.masked_fill(~mask, -torch.inf).flip(1).sort(dim=1, descending=True, stable=True).indices
-    place = torch.arange(tokens, device=scores.device, dtype=torch.float32).expand_as(order)
-    rank = torch.empty_like(place).scatter_(1, tokens - 1 - order, place)
+    """`places` of the real tokens; a score that is not finite has none, so that the engine notices it."""
+    rank = places(scores.masked_fill(~mask, -torch.inf)).float()
     return rank.masked_fill(mask & ~scores.isfinite(), torch.nan)

@@ -39,11 +39,8 @@ class QuestionAwarePruner(TokenPruner):
         super().__init__(hidden_size, layers, record, width=1 if alone else width)
         if pool not in POOLS:
             raise ValueError(f"unknown pool {pool!r}; known: {', '.join(POOLS)}")
-        self.window, self.rank, self.heads = (
-            positive("window", window),
-            positive("rank", rank),
-            positive("heads", heads),
-        )
+        self.window = positive("window", window)
+        self.rank, self.heads = positive("rank", rank), positive("heads", heads)
         self.pool = pool
         self.matches = nn.ModuleDict({str(layer): Match(self.hidden_size, rank, heads) for layer in self.layers})
         self.width = 0 if alone else self.width
@@ -56,17 +53,14 @@ class QuestionAwarePruner(TokenPruner):
 
     def forward(self, layer: int, hidden_states: Tensor, prompt: Tensor | None = None) -> Tensor:
         """Keep logits (batch, tokens); the last `window` tokens of `prompt` ask, see `TokenPruner.forward`."""
-        if self.width:
-            own = super().forward(layer, hidden_states)
-        else:
-            own = self.parts(self.mlps[str(layer)], hidden_states.device)[-1]
-        ask, answer, weight, log_temperature = self.parts(self.matches[str(layer)], hidden_states.device)
         scale = self.scale(hidden_states)
+        own = self.own_score(layer, hidden_states, scale)
+        ask, answer, weight, log_temperature = self.parts(self.matches[str(layer)], hidden_states.device)
         places, real = last_places(hidden_states, prompt, self.window)
         asking = hidden_states.gather(1, places[..., None].expand(-1, -1, hidden_states.shape[-1]))
-        shape = (-1, self.heads, self.rank)
-        queries = scaled_product(asking, ask, scale.gather(1, places[..., None])).unflatten(-1, shape[1:])
-        keys = scaled_product(hidden_states, answer, scale).unflatten(-1, shape[1:])
+        by_head = (self.heads, self.rank)
+        queries = scaled_product(asking, ask, scale.gather(1, places[..., None])).unflatten(-1, by_head)
+        keys = scaled_product(hidden_states, answer, scale).unflatten(-1, by_head)
         products = torch.einsum("bnhr,bwhr->bhnw", keys.float(), queries.float()) / self.rank**0.5
         products = products * log_temperature.float().exp()[:, None, None]
         count = real.sum(1)[:, None, None]
@@ -78,6 +72,12 @@ class QuestionAwarePruner(TokenPruner):
         else:
             pooled = products.masked_fill(hidden, 0.0).sum(-1) / count
         return own + torch.einsum("bhn,h->bn", pooled, weight.float())
+
+    def own_score(self, layer: int, hidden_states: Tensor, scale: Tensor) -> Tensor:
+        """See `TokenPruner.own_score`; without an MLP its bias alone."""
+        if self.width:
+            return super().own_score(layer, hidden_states, scale)
+        return self.parts(self.mlps[str(layer)], hidden_states.device)[-1]
 
     def flops(self, tokens: int) -> int:
         """FLOPs of the matrix products that score `tokens` tokens at one layer."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .marks import Sample
-from .scorers import pruner_class
+from .scorers import positive, pruner_class
 
 TERMS = ("rank", "mse")
 
@@ -59,8 +59,7 @@ class Recipe:
         object.__setattr__(self, "without", tuple(term for term in TERMS if term in self.without))
         for name in ("epochs", "batch_size", "cls_every", "pairs"):
             value = 1 if name == "pairs" and self.pairs is None else getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
+            positive(name, value)
         try:
             with torch.device("meta"):
                 pruner_class(self.kind)(8, (1,), **self.options)

@@ -8,6 +8,7 @@ a smaller one cuts harder at the first stages. `left` is what the budget asks fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import pairwise, product
 from typing import Any
 
@@ -120,9 +121,7 @@ def answer_loss(model: PreTrainedModel, samples: Sequence[Sample], pruning: Toke
 
 
 def _forward(model, ids, cache, pruning):
-    if pruning is None:
-        return model(input_ids=ids, past_key_values=cache, use_cache=True)
-    with pruning(model):
+    with pruning(model) if pruning else nullcontext():
         return model(input_ids=ids, past_key_values=cache, use_cache=True)
 
 

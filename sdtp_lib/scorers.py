@@ -106,8 +106,12 @@ class TokenPruner(nn.Module):
             prompt: (batch, tokens) bool, False on pads and on what follows the prompt, for scorers that look at its
                 end; this one looks at nothing but the hidden state.
         """
+        return self.own_score(layer, hidden_states, self.scale(hidden_states))
+
+    def own_score(self, layer: int, hidden_states: Tensor, scale: Tensor) -> Tensor:
+        """The MLP's keep logits (batch, tokens), given what `scale` gives for these hidden states."""
         weight, bias, out_weight, out_bias = self.parts(self.mlps[str(layer)], hidden_states.device)
-        inner = scaled_product(hidden_states, weight, self.scale(hidden_states)) + bias
+        inner = scaled_product(hidden_states, weight, scale) + bias
         logits = nn.functional.linear(nn.functional.gelu(inner).to(weight.dtype), out_weight, out_bias)
         return logits.squeeze(-1)
 

@@ -45,11 +45,17 @@ def select_ragged(
     rank = column - (tokens - present)[:, None]  # (batch, tokens), negative on absent places
     forced = (rank < sinks[:, None]) | (rank >= (present - local)[:, None])
     ranked = scores.masked_fill(forced, torch.inf).masked_fill(rank < 0, -torch.inf)
-    order = ranked.flip(1).sort(dim=1, descending=True, stable=True).indices
-    place = torch.empty_like(order).scatter_(1, tokens - 1 - order, column.expand_as(order).contiguous())
-    kept = (rank >= 0) & (place < keep[:, None])
+    kept = (rank >= 0) & (places(ranked) < keep[:, None])
     key = torch.where(kept, column, column - tokens).sort(dim=1).values[:, tokens - width :]  # the kept ones sort last
     return key % tokens, key >= 0
+
+
+def places(scores: Tensor) -> Tensor:
+    """Place of each token in its row (batch, tokens) when sorted, the best at 0; of equals the later is better."""
+    tokens = scores.shape[1]
+    order = scores.flip(1).sort(dim=1, descending=True, stable=True).indices
+    column = torch.arange(tokens, device=scores.device)
+    return torch.empty_like(order).scatter_(1, tokens - 1 - order, column.expand_as(order).contiguous())
 
 
 def boundary_tie(scores: Tensor, kept: Tensor, movable: Tensor) -> bool:

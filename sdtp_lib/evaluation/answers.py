@@ -96,15 +96,20 @@ def encode_record(
 
 def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
     """Greedy answers of one batch, and for each row the prompt tokens present at every layer."""
-    end, pad = end_tokens(model, tokenizer)
-    ids, mask = left_pad(prompts, pad, model.device)
+    ids, mask = left_pad(prompts, end_tokens(model, tokenizer)[1], model.device)
     with pruning(model) if pruning else nullcontext() as trace:
-        out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
-            temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end,
-        )  # fmt: skip
+        out = greedy(model, tokenizer, ids, mask, new_tokens)
     present = tokens_per_layer(trace, [len(prompt) for prompt in prompts], model.config.num_hidden_layers)
     return tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), present
+
+
+def greedy(model, tokenizer, ids: Tensor, mask: Tensor, new_tokens: int, **options) -> Tensor:
+    """`model.generate` without sampling or beams: prompts (batch, tokens) and up to `new_tokens` more."""
+    end, pad = end_tokens(model, tokenizer)
+    return model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
+        temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end, **options,
+    )  # fmt: skip
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int | list[int], int]:

@@ -25,7 +25,7 @@ from ..report import Markdown
 from ..results import markdown_table
 from ..schedule import PruningSchedule
 from ..scorers import Scorer
-from .answers import end_tokens
+from .answers import greedy
 from .longbench import make_pruning, resolve_schedule
 from .metrics import DATASETS, score
 from .sample_files import SampleFile, run_settings
@@ -82,17 +82,12 @@ def second_scores(samples: Sequence[dict]) -> list[dict]:
 
 
 def _two_answers(model, tokenizer, first: list[int], second: list[int], new_tokens: int, pruning) -> list[str]:
-    end, pad = end_tokens(model, tokenizer)
     cache, ids, replies = DynamicCache(config=model.config), torch.tensor([first], device=model.device), []
     with pruning(model) if pruning else nullcontext():
         for turn in (None, second):
             if turn is not None:
                 ids = torch.cat([ids, torch.tensor([turn], device=model.device)], dim=1)
-            out = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=new_tokens,
-                do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, pad_token_id=pad,
-                eos_token_id=end,
-            )  # fmt: skip
+            out = greedy(model, tokenizer, ids, torch.ones_like(ids), new_tokens, past_key_values=cache)
             replies.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
             ids = out
     return replies
