@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .kept_states import KeptStates
 from .models import load_model
 from .recipe import Recipe, check_seeds
 from .saliency import mark
@@ -74,12 +75,13 @@ def pruners_of_every_layer(
     marks = mark(
         model, data, num_samples, output=Path(folder) / "marks", seed=mark_seed, layers=stages.layers, revision=revision
     )
+    states = KeptStates(network, stages.layers)  # all designs and seeds read the same
     found: dict[str, list[TokenPruner]] = {}
     for name, each in recipes.items():
         found[name] = []
         for recipe in each:
             home = Path(folder, name, *([str(recipe.seed)] if len(seeds) > 1 else []))
-            trainer = Trainer(network, marks, stages, recipe, home)
+            trainer = Trainer(network, marks, stages, recipe, home, states)
             if not _holds(home, trainer.settings):
                 trainer.run(resume=True)
             found[name].append(TokenPruner.from_pretrained(home))

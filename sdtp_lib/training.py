@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from . import losses
 from .adapters import ModelAdapter
 from .checkpoints import load_checkpoint, save_checkpoint
+from .kept_states import KeptStates
 from .marks import Marks, load_marks
 from .masking import SimulatedPruning
 from .models import load_model
@@ -88,9 +89,14 @@ class Trainer:
         schedule: its stages are trained; must have at least one.
         recipe: how.
         output: folder to write to.
+        states: where hidden states are kept from one epoch, or one run, to the next; None reads them anew.
     """
 
-    def __init__(self, model: PreTrainedModel, marks: Marks, schedule: PruningSchedule, recipe: Recipe, output: Path):
+    def __init__(
+        self, model: PreTrainedModel, marks: Marks, schedule: PruningSchedule, recipe: Recipe, output: Path,
+        states: KeptStates | None = None,
+    ):  # fmt: skip
+        self.states = states
         self.model, self.adapter = model, ModelAdapter.of(model)
         self.schedule, self.recipe, self.output = schedule, recipe, output
         if not schedule.layers:
@@ -179,8 +185,7 @@ class Trainer:
                     full = target_logits(*inputs)[0]
                 terms["distill"] = losses.distillation_loss(logits, full, wanted)
         else:
-            hidden_states = layer_inputs(self.model, batch.input_ids, batch.attention_mask, self.schedule.layers)
-            for layer, hidden in hidden_states.items():
+            for layer, hidden in self.hidden_states(samples, batch).items():
                 masked.decide(layer, hidden)
         scores, alive, prompt = torch.stack(masked.scores, 1), torch.stack(masked.alive, 1), batch.prompt_mask
         targets = losses.saliency_targets(batch.saliency, prompt, self.schedule.ratios)
@@ -193,6 +198,12 @@ class Trainer:
             terms["rate"] = losses.rate_loss(alive, prompt, masked.ratios())
         left = (alive[:, -1].detach() * prompt).sum() / prompt.sum()
         return terms, left.item()
+
+    def hidden_states(self, samples: Sequence[Sample], batch: Batch) -> dict[int, Tensor]:
+        """Stage -> its layer's input (batch, tokens, hidden) for prompts without answers."""
+        if self.states is not None:
+            return self.states.of(samples, self.schedule.layers)
+        return layer_inputs(self.model, batch.input_ids, batch.attention_mask, self.schedule.layers)
 
     def save(self) -> None:
         """Checkpoint and history so far."""

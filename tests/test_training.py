@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import HIDDEN, VOCABULARY, tiny_model
+from helpers import HIDDEN, VOCABULARY, close, tiny_model
 
 from sdtp_lib import PruningSchedule, TokenPruner, training
 from sdtp_lib.checkpoints import load_checkpoint, save_checkpoint
+from sdtp_lib.kept_states import KeptStates
 from sdtp_lib.marks import Marks, MarksWriter, load_marks
 from sdtp_lib.passes import layer_inputs
 from sdtp_lib.recipe import Recipe, plan_batches
 from sdtp_lib.saliency import fingerprint, mark_samples
-from sdtp_lib.samples import Sample
+from sdtp_lib.samples import Batch, Sample
 from sdtp_lib.training import CHECKPOINT_FILE, HISTORY_FILE, Trainer, held_out_correlation, new_pruner, train
 
 LAYERS = (2, 4)
@@ -225,3 +226,28 @@ def test_train_by_name(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="unknown schedule"):
         train(tmp_path / "marks", tmp_path / "out2", schedule="tuesday")
     assert not (tmp_path / "out2").exists()
+
+
+def test_kept_states_are_those_of_the_batch_and_are_read_once(model, marks):
+    samples = [sample.without_answer() for sample in marks.samples[:3]]
+    batch = Batch.of(samples, device=model.device)
+    states, runs = KeptStates(model, (1, 2, 4)), []
+    with_hook = model.model.layers[0].register_forward_pre_hook(lambda *_: runs.append(1))
+    first, again = states.of(samples, LAYERS), states.of(samples[:1], LAYERS)
+    few = KeptStates(model, LAYERS, most_bytes=next(iter(states.known.values())).nbytes)
+    few.of(samples, LAYERS), few.of(samples, LAYERS)
+    with_hook.remove()
+    assert len(runs) == 3 + 5 and len(few.known) == 1  # the one that fits is read once, the other two are read again
+    wanted = layer_inputs(model, batch.input_ids, batch.attention_mask, LAYERS)
+    assert list(first) == list(again) == list(wanted) == list(LAYERS)
+    for layer in LAYERS:
+        assert close(first[layer][batch.prompt_mask], wanted[layer][batch.prompt_mask])
+        assert first[layer].masked_fill(batch.prompt_mask[..., None], 0).abs().sum() == 0
+
+
+def test_training_on_kept_states_is_the_same_up_to_rounding(model, marks, tmp_path):
+    plain = trainer(model, marks, tmp_path / "plain", epochs=2).run()
+    kept = Trainer(
+        model, marks, SCHEDULE, Recipe(pairs=64, cls_every=3, epochs=2), tmp_path / "kept", KeptStates(model, LAYERS)
+    ).run()
+    assert [row["loss"] for row in kept] == pytest.approx([row["loss"] for row in plain], rel=1e-3)
