@@ -15,7 +15,7 @@ reproduce: install ## every notebook with the demo profile, then results/REPRODU
 	$(BIN)/sdtp reproduce --profile demo
 
 test: install ## quick tests, then every stored notebook run again and compared
-	$(BIN)/pytest -m "not slow" tests
+	$(BIN)/pytest -n auto -m "not slow" tests
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
 	  $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
