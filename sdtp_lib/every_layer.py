@@ -33,7 +33,7 @@ def pruner_of_every_layer(
     Args:
         model, revision: see `models.load_model`.
         data, num_samples: see `saliency.mark`.
-        folder: gets `marks` and `pruner`.
+        folder: gets `marks` and `pruner/<seed>`.
         recipe: fields of `Recipe`.
 
     Raises:
@@ -62,7 +62,7 @@ def pruners_of_every_layer(
     A pruner that is there already is not trained again, if it was trained in just this way.
 
     Args:
-        folder: gets `marks`, and `<design>`, or with several seeds `<design>/<seed>`, for each pruner.
+        folder: gets `marks`, and `<design>/<seed>` for each pruner.
         designs: name -> fields of `Recipe` but the seed.
         mark_seed: of the prompts.
     """
@@ -80,7 +80,7 @@ def pruners_of_every_layer(
     for name, each in recipes.items():
         found[name] = []
         for recipe in each:
-            home = Path(folder, name, *([str(recipe.seed)] if len(seeds) > 1 else []))
+            home = Path(folder, name, str(recipe.seed))
             trainer = Trainer(network, marks, stages, recipe, home, states)
             if not _holds(home, trainer.settings):
                 trainer.run(resume=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import paths, results
 from .claims import CLAIMS, CONTROLS, Claim
 from .latency_files import PREFILL_FOLDER
+from .question_claims import BEYOND
 
 PROFILES = ("demo", "demo_full", "latency_cpu", "latency_7b", "paper")
 ON_THE_DEMO = ("demo", "demo_full")  # profiles of the demo model, whose numbers are never the paper's
@@ -77,6 +78,11 @@ RESULT_FILES = {
         "09", "{full: 0 to 100, points: [what evaluation.schedules.quality gives]}"
     ),
     "positions": ResultFile("09", "[what evaluation.schedules.quality gives]"),
+    "question_designs": ResultFile("10", "{<design>: what evaluation.question_designs.compare_designs gives}"),
+    "{question_curves,question_presets}": ResultFile("10", "{<documents>: what evaluation.question_study.curve gives}"),
+    "question_schedules": ResultFile("10", "{<FLOP ratio>: [what schedule_search.search gives]}"),
+    "question_twice": ResultFile("10", "[what evaluation.second_question.second_question gives]"),
+    "question_costs": ResultFile("10", "[what question_costs.module_costs gives]"),
     "pruner_ablation": ResultFile(
         "09", "{<variation>: {averages: [0 to 100 per seed], rank_correlation: [mean over stages, per seed]}}"
     ),
@@ -136,7 +142,9 @@ def write_ledger(profile: str = "demo") -> Path:
         raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
     profiles = [profile, *(other for other in PROFILES if other != profile)]
     claims = [row for claim in CLAIMS for row in _rows(claim, profiles, ON_DEMO)]
-    controls = [row for claim in CONTROLS for row in _rows(claim, profiles, CONTROL_ON_DEMO)]
+    controls, beyond = (
+        [row for claim in each for row in _rows(claim, profiles, CONTROL_ON_DEMO)] for each in (CONTROLS, BEYOND)
+    )
     counts = Counter(row["Status"] for row in claims)
     summary = ", ".join(f"{counts[status]} {status}" for status in (*ON_DEMO.values(), MEASURED, NOT_RUN))
     parts = [
@@ -144,6 +152,7 @@ def write_ledger(profile: str = "demo") -> Path:
         f"The rows of the first table: {summary}.\n",
         f"## Claims of the paper\n\n{results.markdown_table(claims)}\n",
         f"## Controls that the paper does not show\n\n{results.markdown_table(controls)}\n",
+        f"## Beyond the paper: a pruner that reads the question\n\n{results.markdown_table(beyond)}\n",
         f"## What runs it in the paper's own setting\n\n{_commands()}\n",
         DISAGREEMENTS,
     ]

@@ -121,3 +121,8 @@ def table2_flops(part: str = "prefill", cut: str = "before", forced: str = "besi
             row |= {f"{name}: full": full, f"{name}: SDTP": pruned, f"{name}: ratio": pruned / full}
         rows.append(row)
     return rows
+
+
+def flop_ratio(schedule: PruningSchedule, layers: int, config: PretrainedConfig, tokens: int = 8192) -> float:
+    """`prefill_limit` on the shape of `config` of a schedule made for `layers` layers, its cuts stretched to it."""
+    return prefill_limit(config, schedule.stretched(layers, config.num_hidden_layers), tokens)

@@ -100,7 +100,9 @@ def load_pruner(
     """
     hidden_size = model.config.hidden_size
     if folder is None:
-        folder = {"demo": paths.DEMO_PRUNER, "demo-dense": paths.DENSE_PRUNERS / "paper"}.get(model.name_or_path)
+        folder = {"demo": paths.DEMO_PRUNER, "demo-dense": paths.QUESTION_PRUNERS / "demo-dense" / "paper"}.get(
+            model.name_or_path
+        )
     if folder is not None:
         pruner = TokenPruner.from_pretrained(folder)
     elif model.name_or_path in SHAPES:

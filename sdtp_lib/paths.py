@@ -12,7 +12,7 @@ PROFILES = NOTEBOOKS / "profiles"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "checkpoint"
 DEMO_PRUNER = PACKAGE / "demo" / "pruner"
 DENSE_CHECKPOINT = PACKAGE / "demo" / "dense_checkpoint"
-DENSE_PRUNERS = PACKAGE / "demo" / "dense_pruners"  # a folder for each design
+QUESTION_PRUNERS = PACKAGE / "demo" / "question_pruners"  # <model>/<design>
 
 
 def results(profile: str | None = None) -> Path:

@@ -28,8 +28,8 @@ def module_costs(tokens: int, repeats: int = 3, shape: str = "mistral-7b", timed
         timed: the model that is timed, in bfloat16.
 
     Returns:
-        For each: `method`, `flops` (share of the pruned prefill on `shape`), and of the timed prefill the shares
-        `scoring` and `hooks` (all that pruning adds, see `overhead.hook_overhead`).
+        For each: `method`, `tokens`, `flops` (share of the pruned prefill on `shape`), and of the timed prefill the
+        shares `scoring` and `hooks` (all that pruning adds, see `overhead.hook_overhead`).
     """
     config, (network, _), rows = MistralConfig(**SHAPES[shape]), load_model(timed), []
     schedule = PruningSchedule.preset("paper", network.config.num_hidden_layers)
@@ -41,7 +41,8 @@ def module_costs(tokens: int, repeats: int = 3, shape: str = "mistral-7b", timed
         pruner = kind(network.config.hidden_size, schedule.layers).to(network.device, network.dtype)
         spent = hook_overhead(network, pruner.requires_grad_(False), schedule, tokens, repeats)
         rows.append({
-            "method": name, "flops": cost / schedule_flops(config, schedule, tokens, scoring=there.flops),
+            "method": name, "tokens": tokens,
+            "flops": cost / schedule_flops(config, schedule, tokens, scoring=there.flops),
             "scoring": spent["scoring"] / spent["prefill"], "hooks": spent["share"],
         })  # fmt: skip
     return rows

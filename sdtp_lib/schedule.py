@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from numbers import Real
 
 PRESET_RATIOS = {"paper": 0.9, "keep09": 0.9, "keep08": 0.8, "keep07": 0.7, "low": 0.9}
-PRESET_NAMES = (*PRESET_RATIOS, "none")
+# Beyond the paper, from `schedule_search` (notebook 10): layer -> keep ratio on the 14 layers of the demo model. Other
+# models cut at the same fractions of their depth.
+SEARCHED = {
+    "fast": {3: 0.574, 5: 0.574, 7: 0.574, 9: 0.574, 11: 0.574},
+    "fastest": {
+        2: 0.372, 3: 0.665, 4: 0.731, 5: 0.768, 6: 0.792, 8: 0.81, 9: 0.824, 10: 0.835, 11: 0.844, 12: 0.852,
+    },
+}  # fmt: skip
+SEARCHED_LAYERS = 14
+PRESET_NAMES = (*PRESET_RATIOS, *SEARCHED, "none")
 LOW_LAYERS = (4, 9, 14, 19, 24)  # SDTP-low
 SHALLOW = 24  # models of fewer layers get the stages spread out instead of every third layer
 
@@ -63,14 +72,17 @@ class PruningSchedule:
 
         `paper`, `keep09`, `keep08`, `keep07` cut at 4, 7, 10, ...; `low` at 4, 9, 14, 19, 24; `none` nowhere. Models of
         fewer than 24 layers get ten (`low`: five) stages, or as many as fit, spread evenly from layer `first` on.
+        `fast` and `fastest`, made for a scorer that reads the question, cut at fractions of the depth (SEARCHED).
 
         Raises:
-            ValueError: for an unknown name, or a model with no layer from `first` on.
+            ValueError: for an unknown name, or a model with no layer from `first` on or too few for `fast`.
         """
         if name not in PRESET_NAMES:
             raise ValueError(f"unknown schedule {name!r}; known: {', '.join(PRESET_NAMES)}")
         if name == "none":
             return cls(layers=(), keep_ratio=1.0)
+        if name in SEARCHED:
+            return cls(tuple(SEARCHED[name]), tuple(SEARCHED[name].values())).stretched(SEARCHED_LAYERS, num_layers)
         if num_layers < SHALLOW:
             if first >= num_layers:
                 raise ValueError(
@@ -92,6 +104,17 @@ class PruningSchedule:
             raise ValueError(f"{stages} stages do not fit layers {first} to {num_layers - 1}")
         layers = tuple(first + i * (num_layers - first) // stages for i in range(stages))
         return cls(layers=layers, keep_ratio=keep_ratio, **options)
+
+    def stretched(self, layers: int, num_layers: int) -> PruningSchedule:
+        """The cuts of this schedule, made for `layers` layers, at the same fractions of `num_layers`.
+
+        Raises:
+            ValueError: if two cuts fall on one layer, or one on layer 0.
+        """
+        places = tuple(round(layer * num_layers / layers) for layer in self.layers)
+        if places and (places[0] < 1 or any(a >= b for a, b in pairwise(places))):
+            raise ValueError(f"cuts at {self.layers} of {layers} layers do not fit a model of {num_layers} layers")
+        return replace(self, layers=places)
 
     def forced(self, present: int, sinks: bool = True) -> tuple[int, int]:
         """How many of `present` tokens are never cut: (at the start, at the end), together at most `present`."""

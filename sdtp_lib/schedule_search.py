@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .flops import schedule_flops
+from .limits import flop_ratio
 from .models import SHAPES
 from .pruning import TokenPruning
 from .report import Markdown
@@ -42,22 +42,6 @@ def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> 
     even = PruningSchedule.spread(stages, num_layers, first, 1.0)
     remaining = [left ** ((stage / stages) ** bend) for stage in range(stages + 1)]
     return PruningSchedule(even.layers, tuple(after / before for before, after in pairwise(remaining)))
-
-
-def stretched(schedule: PruningSchedule, layers: int, num_layers: int) -> PruningSchedule:
-    """The cuts of a schedule for `layers` layers at the same fractions of `num_layers`; ValueError if fewer."""
-    if num_layers < layers:
-        raise ValueError(f"a schedule for {layers} layers does not fit {num_layers}")
-    places = tuple(round(layer * num_layers / layers) for layer in schedule.layers)
-    return PruningSchedule(
-        places, schedule.keep_ratio, schedule.sink_tokens, schedule.local_ratio, schedule.min_local_tokens
-    )
-
-
-def flop_ratio(schedule: PruningSchedule, layers: int, config: PretrainedConfig, tokens: int = 8192) -> float:
-    """Prefill FLOPs full / pruned on the shape of `config`, under a schedule made for `layers` layers."""
-    there = stretched(schedule, layers, config.num_hidden_layers)
-    return schedule_flops(config, PruningSchedule(()), tokens) / schedule_flops(config, there, tokens)
 
 
 def within_budget(

@@ -129,7 +129,7 @@ def test_the_dense_model_reads_what_the_shorter_documents_ask_for():
     full, _ = measure(model, tokenizer, records, "full")
     schedule = PruningSchedule.preset("keep07", model.config.num_hidden_layers)
     shipped = load_pruner(None, model, schedule)
-    aware = load_pruner(paths.DENSE_PRUNERS / "question_aware", model, schedule)
+    aware = load_pruner(paths.QUESTION_PRUNERS / "demo-dense" / "question_aware", model, schedule)
     assert type(shipped) is TokenPruner and type(aware) is QuestionAwarePruner
     pruned, _ = measure(model, tokenizer, records, "sdtp", schedule, aware)
     assert full["average"] > 80 and 0 < pruned["average"] <= 100

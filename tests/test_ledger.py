@@ -9,6 +9,7 @@ from sdtp_lib import paths, report, results
 from sdtp_lib.claims import CLAIMS, CONTROLS
 from sdtp_lib.ledger import CONTROL_ON_DEMO, MEASURED, NOT_RUN, ON_DEMO, RESULT_FILES, write_ledger
 from sdtp_lib.paper_numbers import ABLATIONS
+from sdtp_lib.question_claims import BEYOND
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_every_table_figure_and_claim_of_the_abstract_has_a_row(demo):
     places = " ".join(row["Where"] for row in ledger_rows())
     wanted = [f"Table {n}" for n in range(1, 7)] + [f"Figure {n}" for n in (1, 2, 4, 5)] + ["Abstract", "Control"]
     assert all(place in places for place in wanted)
-    assert len(ledger_rows()) == len(CLAIMS) + len(CONTROLS)
+    assert len(ledger_rows()) == len(CLAIMS) + len(CONTROLS) + len(BEYOND)
 
 
 def test_counted_flops_are_in_the_range_of_the_abstract(demo):
@@ -63,7 +64,7 @@ def test_commands_of_the_ledger_are_understood_by_the_command_line():
     from sdtp_lib import cli
 
     parser = cli.build_parser()
-    for command in {claim.command.strip("`") for claim in CLAIMS if claim.command.startswith("`")}:
+    for command in {claim.command.strip("`") for claim in (*CLAIMS, *BEYOND) if claim.command.startswith("`")}:
         program, name, *options = command.split()
         assert program == "sdtp" and name in ("profile", "reproduce")
         parser.parse_args([name, *options])

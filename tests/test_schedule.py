@@ -25,6 +25,15 @@ def test_other_presets():
     assert PruningSchedule.preset("paper", 6, first=2).layers == (2, 3, 4, 5)
 
 
+def test_stretched_cuts_at_the_same_fractions_of_depth():
+    schedule = PruningSchedule((4, 7), (0.5, 0.8), 2, 0.2, 8)
+    assert schedule.stretched(14, 32) == PruningSchedule((9, 16), (0.5, 0.8), 2, 0.2, 8)
+    assert schedule.stretched(14, 14) == schedule and schedule.stretched(14, 7).layers == (2, 4)
+    for layers in (1, 2):
+        with pytest.raises(ValueError, match=f"do not fit a model of {layers} layers"):
+            schedule.stretched(14, layers)
+
+
 def test_paper_schedule_leaves_what_the_paper_says():
     schedule = PruningSchedule.preset("paper", 32)
     assert schedule.lengths(100_000, 32)[-1] / 100_000 == pytest.approx(0.9**10, abs=1e-3)

@@ -30,8 +30,8 @@ def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> list[float]:
     return [round(float(low), 4), round(float(high), 4)]
 
 
-def mean_over_runs(runs: Sequence[Sequence[dict]]) -> tuple[float, list[float]]:
-    """Mean over datasets and its 95% interval, 0 to 100, of scores that are means over runs on the same records.
+def means_over_runs(runs: Sequence[Sequence[dict]]) -> dict[str, list[float]]:
+    """Dataset -> score of each record, 0 to 100, mean over runs on the same records.
 
     Args:
         runs: samples of each run, with `dataset` and `score` (0 to 1), records in the same order.
@@ -39,8 +39,13 @@ def mean_over_runs(runs: Sequence[Sequence[dict]]) -> tuple[float, list[float]]:
     groups: dict[str, list[float]] = {}
     for samples in zip(*runs, strict=True):
         groups.setdefault(samples[0]["dataset"], []).append(100 * sum(s["score"] for s in samples) / len(samples))
-    score = sum(sum(group) / len(group) for group in groups.values()) / len(groups)
-    return score, interval(list(groups.values()))
+    return groups
+
+
+def mean_over_runs(runs: Sequence[Sequence[dict]]) -> tuple[float, list[float]]:
+    """Mean over datasets and its 95% interval of `means_over_runs`."""
+    groups = list(means_over_runs(runs).values())
+    return sum(sum(group) / len(group) for group in groups) / len(groups), interval(groups)
 
 
 def standard_error(groups: Sequence[Sequence[float]]) -> float | None:
