@@ -13,6 +13,7 @@ _HOMES = {
     "TokenPruner": "scorers",
     "QuestionAwarePruner": "question",
     "BlendScorer": "blend",
+    "PooledScorer": "pooled",
     "load_model": "models",
     "load_pruner": "models",
 }

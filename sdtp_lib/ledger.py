@@ -79,7 +79,9 @@ RESULT_FILES = {
     ),
     "positions": ResultFile("09", "[what evaluation.schedules.quality gives]"),
     "question_designs": ResultFile("10", "{<design>: what evaluation.question_designs.compare_designs gives}"),
-    "{question_curves,question_presets}": ResultFile("10", "{<documents>: what evaluation.question_study.curve gives}"),
+    "{question_curves,question_pooled,question_presets}": ResultFile(
+        "10", "{<documents>: what evaluation.question_study.curve gives}"
+    ),
     "question_schedules": ResultFile("10", "{<FLOP ratio>: [what schedule_search.search gives]}"),
     "question_twice": ResultFile("10", "[what evaluation.second_question.second_question gives]"),
     "question_costs": ResultFile("10", "[what question_costs.module_costs gives]"),

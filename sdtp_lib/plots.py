@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from . import paper_numbers as paper
 from .canvas import GREY, PALETTE, SEQUENTIAL, Figure, finish, line_styles, new_figure, save_figure, styled
 from .latency_plots import hook_shares, kv_reduction, latency, limit_share, peak_memory, speedup
-from .quality_plots import blend_quality, quality_against_flops, single_cut_quality, stage_quality
+from .quality_plots import blend_quality, pooled_quality, quality_against_flops, single_cut_quality, stage_quality
 from .score_plots import longbench_bars
 from .survival import last_layers, readable, survival_html, survival_text
 
@@ -28,11 +28,12 @@ __all__ = [
     "longbench_bars",
     "loss_curves",
     "peak_memory",
+    "pooled_quality",
     "quality_against_flops",
     "rank_correlation",
     "reading_layer",
-    "salient_share",
     "saliency_map",
+    "salient_share",
     "save_figure",
     "score_distribution",
     "single_cut_quality",

@@ -50,6 +50,22 @@ def stage_quality(points: Sequence[Mapping], full: float) -> Figure:
 
 
 @styled
+def pooled_quality(points: Sequence[Mapping], full: float) -> Figure:
+    """Score against the number of neighbours that scores are pooled over, a line per method.
+
+    Args:
+        points: of `evaluation.question_study.pooled_points`, measured.
+        full: score of the full model, 0 to 100.
+    """
+    figure, axes = new_figure(7.5, 4)
+    for method, style in zip(_methods(points), line_styles(), strict=False):
+        _curve(axes, [p for p in points if p["method"] == method], "width", method, style)
+    axes.axhline(full, color="black", linewidth=0.9, label="full model")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finish(figure, axes, "tokens that scores are pooled over")
+
+
+@styled
 def quality_against_flops(points: Sequence[Mapping], full: float) -> Figure:
     """Score against the share of prefill FLOPs that is left, a line per method: who wins at which budget.
 

@@ -11,8 +11,10 @@ from typing import Any
 from transformers import MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper_numbers
+from ..baselines import make_scorer
 from ..limits import flop_ratio
 from ..models import SHAPES
+from ..pooled import PooledScorer
 from ..report import Markdown, paper_ours
 from ..results import markdown_table
 from ..schedule import PruningSchedule
@@ -58,7 +60,8 @@ def quality_over_seeds(
     """Measure every point on the same records; of a trained method every seed, whose samples are averaged first.
 
     Args:
-        points: of `schedules.budgets`, or others with a `method` and a `schedule`.
+        points: of `schedules.budgets`, or others with a `method` and a `schedule`; scores of one with a `width` are
+            pooled over so many neighbours.
         folder: gets every sample as it comes, see `measure`; a run that was killed goes on there.
         options: of `measure`.
 
@@ -73,6 +76,8 @@ def quality_over_seeds(
         point = dict(point)
         schedule, method = resolve_schedule(point.pop("schedule"), model), point["method"]
         runs, scorers = [], setting.pruners.get(method, [None])
+        if (width := point.get("width", 1)) > 1:
+            scorers = [PooledScorer(scorer or make_scorer(method), width) for scorer in scorers]
         for seed, scorer in enumerate(scorers):
             title = f"{method}-{number}-{seed}"
             name = method if scorer is None else "sdtp"
@@ -96,6 +101,11 @@ def quality_over_seeds(
 def preset_points(presets: Sequence[str], methods: Sequence[str]) -> list[Point]:
     """Every method under every preset; labelled `preset`."""
     return [{"method": method, "preset": preset, "schedule": preset} for preset in presets for method in methods]
+
+
+def pooled_points(widths: Sequence[int], methods: Sequence[str], schedule: str = "keep07") -> list[Point]:
+    """Every method under one schedule, its scores pooled over neighbours; labelled `width`."""
+    return [{"method": method, "width": width, "schedule": schedule} for method in methods for width in widths]
 
 
 def curves(

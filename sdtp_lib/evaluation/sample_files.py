@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..blend import BlendScorer
+from ..pooled import PooledScorer
 from ..results import append_jsonl, check_resumable, environment_record
 from ..saliency import fingerprint, label
 from ..schedule import PruningSchedule
@@ -111,7 +112,8 @@ def run_settings(
     The batch size is not among them: a prompt's answer does not depend on the others in its batch.
 
     Args:
-        scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share.
+        scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share, a
+            pooled one by its width as well.
         details: further settings, such as seed and positions.
     """
     environment = environment_record(model)
@@ -127,4 +129,6 @@ def run_settings(
 def _weights(scorer: Any) -> str | list | None:
     if isinstance(scorer, BlendScorer):
         return [scorer.share, _weights(scorer.first), _weights(scorer.second)]
+    if isinstance(scorer, PooledScorer):
+        return [scorer.width, _weights(scorer.scorer)]
     return fingerprint(scorer) if isinstance(scorer, nn.Module) else None
