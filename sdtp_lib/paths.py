@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # the repository, as the package is installed in place
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
+TEMPLATES = PACKAGE / "templates"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "checkpoint"
 DEMO_PRUNER = PACKAGE / "demo" / "pruner"
 DENSE_CHECKPOINT = PACKAGE / "demo" / "dense_checkpoint"
