@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("profile", _profile, _profile_options),
         ("evaluate", _evaluate, _evaluate_options),
         ("lm-eval", _lm_eval, _lm_eval_options),
+        ("explore", _explore, _explore_options),
         ("report", _report, _report_options),
         ("reproduce", _reproduce, _reproduce_options),
     ):
@@ -135,6 +136,25 @@ def _lm_eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
 
 
+def _explore_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt-file", required=True, metavar="FILE", help="the prompt, UTF-8 text")
+    parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
+    parser.add_argument(
+        "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
+    )
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
+    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
+    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
+    answer = "whose saliency is shown; by default the full model's own answer"
+    parser.add_argument("--answer", default=None, metavar="TEXT", help=answer)
+    parser.add_argument(
+        "--no-saliency", dest="saliency", action="store_false", help="leave it out, and so the backward pass"
+    )
+    parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores")
+    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
+
+
 def _report_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", required=True, metavar="FILE", help="what `sdtp profile --config none` wrote")
     for ratio in ("09", "08", "07"):
@@ -190,6 +210,15 @@ def _lm_eval(arguments: list[str]) -> None:
     from .evaluation.harness_cli import run
 
     run(arguments)
+
+
+def _explore(**options) -> None:
+    """Show on one page which tokens of a prompt survive at which layer."""
+    from .explore import explore
+
+    found = explore(**options)
+    tokens, left = len(found["tokens"]), found["runs"][0]["present"][-1]
+    print(f"{options['output']}: {found['num_layers']} layers, {tokens} tokens, {left} of them at the last layer")
 
 
 def _report(**options) -> None:

@@ -19,9 +19,15 @@ TARGETS = {
         "latency_table",
         "--baseline a --sdtp09 b --sdtp08 c --sdtp07 d --mode end2end --lengths 64 --output e.md".split(),
     ),
+    "explore": ("explore", "explore", ["--prompt-file", "a.txt", "--output", "b.html", "--answer", "Oslo"]),
     "reproduce": ("reproduce", "reproduce", ["--only", "04", "--resume"]),
 }
-SUMMARY = {"average": 50.0, "ci95": [30.0, 70.0], "tasks": {"mini_qa": {"score": 50.0, "n": 2, "ci95": [25.0, 75.0]}}}
+EXPLORED = {"tokens": ["a", "b"], "num_layers": 2, "runs": [{"present": [2, 1]}]}
+SUMMARY = EXPLORED | {
+    "average": 50.0,
+    "ci95": [30.0, 70.0],
+    "tasks": {"mini_qa": {"score": 50.0, "n": 2, "ci95": [25.0, 75.0]}},
+}
 
 
 @pytest.fixture
@@ -120,6 +126,7 @@ def test_unknown_names_are_refused_in_one_line(capsys, arguments, word):
         (["profile", "--mode", "prefill", "--config", "keep09", "--model", "nothing"], "nothing"),
         (["train", "--marks", "nothing", "--output", "out"], "nothing"),
         (["mark", "--num-samples", "0", "--output", "out"], "0"),
+        (["explore", "--prompt-file", "nothing.txt", "--output", "out.html"], "nothing.txt"),
         (["report", *TARGETS["report"][2]], "a"),
     ],
 )

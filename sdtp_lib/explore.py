@@ -1,0 +1,113 @@
+"""What `sdtp explore` runs: a prompt's file in, one HTML page out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from . import paths, results
+from .baselines import BASELINES, make_scorer
+from .evaluation.longbench import check_names, load_with_tokenizer, resolve_schedule
+from .exploration import exploration
+from .models import load_pruner
+from .saliency import label
+from .schedule import PruningSchedule
+from .scorers import Scorer, positive
+
+COMPARED = (*BASELINES, "oracle", "question_aware")
+
+
+def explore(
+    prompt_file: str | os.PathLike,
+    output: str | os.PathLike,
+    model: str | os.PathLike = "demo",
+    pruner: str | os.PathLike | None = None,
+    schedule: str = "keep07",
+    compare: str | os.PathLike = "random",
+    answer: str | None = None,
+    *,
+    saliency: bool = True,
+    new_tokens: int = 48,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str | None = None,
+    revision: str | None = None,
+) -> dict:
+    """Write the explorer's page of one prompt: what `sdtp explore` runs.
+
+    Args:
+        prompt_file: UTF-8 text, asked as it is but for one line end at its end, which editors add.
+        output: HTML file.
+        model: see `models.load_model`; `dtype`, `device` and `revision` go there.
+        pruner: folder of the trained pruner; the demo models have their own.
+        schedule: a preset's name.
+        compare: the score beside the pruner's: one of `COMPARED`, or the folder of another pruner.
+        answer: whose saliency is shown; None for what the full model answers.
+        saliency: False leaves it out, and so the backward pass.
+        new_tokens: at most so many in each generated answer.
+        seed: of the random score.
+
+    Returns:
+        What `exploration` gives, as it is on the page.
+
+    Raises:
+        ValueError: for an unknown name, an empty prompt or answer, a prompt too long for the model, or an output that
+            is a folder.
+        FileNotFoundError: if prompt, model or pruner are not there. Nothing is written in either case.
+    """
+    check_names("sdtp", schedule, pruner)
+    results.check_output(output)
+    positive("new_tokens", new_tokens)
+    if str(compare) not in COMPARED and not Path(compare).is_dir():
+        raise ValueError(f"unknown score {str(compare)!r} to compare; known: {', '.join(COMPARED)}, a pruner's folder")
+    text = read_prompt(prompt_file)
+    if answer is not None and not answer.strip():
+        raise ValueError("the answer is empty")
+    network, tokenizer = load_with_tokenizer(model, dtype, device, revision)
+    stages = resolve_schedule(schedule, network)
+    scorers = {"sdtp": load_pruner(pruner, network, stages, seed)}
+    name, scorer = second_scorer(compare, network, stages, seed)
+    scorers[name if name not in scorers else f"{name} (2)"] = scorer
+    found = exploration(network, tokenizer, text, scorers, stages, answer, saliency=saliency, new_tokens=new_tokens)
+    found["schedule_name"] = schedule
+    from .explore_page import page  # Jinja2 is needed for this alone
+
+    results.write_text(output, page(found))
+    return found
+
+
+def read_prompt(file: str | os.PathLike) -> str:
+    """The text of a file without one line end at its end.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is empty, or no UTF-8.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"prompt file {file} does not exist")
+    try:
+        text = file.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"prompt file {file} is no UTF-8 text: {error.reason} at byte {error.start}") from None
+    if not text.strip():
+        raise ValueError(f"prompt file {file} is empty")
+    return text
+
+
+def second_scorer(
+    name: str | os.PathLike, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0
+) -> tuple[str, Scorer]:
+    """(label, scorer) of one of `COMPARED` or of a pruner's folder.
+
+    Raises:
+        ValueError: if the model comes with no question-aware pruner, or the folder's pruner does not fit.
+    """
+    if name != "question_aware":
+        known = name in COMPARED
+        return (str(name), make_scorer(name, seed=seed)) if known else (label(name), load_pruner(name, model, schedule))
+    if model.name_or_path != "demo-dense":
+        raise ValueError(f"model {model.name_or_path!r} comes with no question-aware pruner; name the folder of one")
+    return name, load_pruner(paths.DENSE_PRUNERS / name, model, schedule)
