@@ -1,6 +1,6 @@
 "use strict";
 // The prompt stands in the page once, as text; the other panels are copies of it with classes of their own. Moving the
-// slider sets one attribute of the page; only the saliency's colours, which differ at every layer, touch tokens.
+// slider changes classes of one element; only the saliency's colours, which differ at every layer, touch tokens.
 (() => {
   const find = (query, within = document) => within.querySelector(query);
   const all = (query, within = document) => [...within.querySelectorAll(query)];
@@ -57,6 +57,8 @@
     layer = Math.min(data.depth - 1, Math.max(0, next));
     slider.value = layer;
     root.dataset.layer = layer;
+    const left = stages.filter((stage) => stage <= layer);
+    root.className = [`at-${layer}`, ...left.map((stage) => `${stage === layer ? "cut" : "gone"}-${stage}`)].join(" ");
     find("#number").textContent = layer;
     const present = data.runs.map((run) => run.present[layer]);
     const before = data.runs.map((run) => (layer ? run.present[layer - 1] : data.tokens));
@@ -90,7 +92,7 @@
   function write(cell, value, rank, sign = "") {
     const small = document.createElement("small");
     small.textContent = `(${rank}.)${sign}`;
-    cell.replaceChildren(value, small);
+    cell.replaceChildren(`${value} `, small);
   }
 
   function fill(cell, run, stage, column) {
