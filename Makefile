@@ -22,7 +22,7 @@ test: install ## quick tests, then every stored notebook run again and compared
 	else echo "nbval skipped: there are no notebooks yet"; fi
 
 test-slow: install ## the tests that take longer
-	@status=0; $(BIN)/pytest -m slow tests || status=$$?; \
+	@status=0; $(BIN)/pytest -rs -m slow tests || status=$$?; \
 	if [ $$status -eq 5 ]; then echo "there are no slow tests yet"; status=0; fi; exit $$status
 
 test-newest: ## the engine's tests on the newest transformers 5, in an environment of its own
