@@ -4,11 +4,13 @@ import base64
 import hashlib
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
 
 import pytest
 from explorer_data import HOSTILE, made_up
 
+from sdtp_lib import paths
 from sdtp_lib.explore_page import LEVELS, VISIBLE, ExplorerPage, levels, packed, page
 
 
@@ -120,3 +122,13 @@ def test_the_notebook_gets_a_sealed_frame_and_the_same_bytes_twice():
     reader = Reader(shown._repr_html_())
     ((tag, attributes),) = reader.elements
     assert tag == "iframe" and attributes["srcdoc"] == shown.html and attributes["sandbox"] == "allow-scripts"
+
+
+def test_an_installed_copy_has_the_templates():
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())
+    packed_up = {
+        file for glob in project["tool"]["setuptools"]["package-data"]["sdtp_lib"] for file in paths.PACKAGE.glob(glob)
+    }
+    assert {file.name for file in packed_up if file.parent == paths.TEMPLATES} == {
+        "explorer.html", "explorer.css", "explorer.js", "frame.html",
+    }  # fmt: skip

@@ -124,7 +124,8 @@
         else {
           const values = data.saliency.values[stages[index]], value = values[column];
           const rank = 1 + values.filter((other) => other > value).length;
-          write(cell, `${Number(((100 * value) / data.share).toPrecision(2))}%`, rank);
+          const least = `<${100 / data.share}%`;
+          write(cell, value ? `${Number(((100 * value) / data.share).toPrecision(2))}%` : least, rank);
         }
       });
     });
