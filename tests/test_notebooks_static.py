@@ -121,6 +121,13 @@ def test_stored_executed_in_order(path):
 
 
 @every_notebook
+def test_no_table_is_stored_empty(path):
+    shown = [(cell.id, out.data["text/markdown"]) for cell in code_cells(path) for out in cell.outputs
+             if "text/markdown" in out.get("data", {})]  # fmt: skip
+    assert [id for id, text in shown if not "".join(text).strip()] == []
+
+
+@every_notebook
 def test_stored_the_same_on_every_machine(path):
     notebook = read(path)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
