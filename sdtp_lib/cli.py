@@ -145,23 +145,24 @@ def _explore_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
     beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
     parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
-    answer = "whose saliency is shown; by default the full model's own answer"
-    parser.add_argument("--answer", default=None, metavar="TEXT", help=answer)
-    parser.add_argument(
-        "--no-saliency", dest="saliency", action="store_false", help="leave it out, and so the backward pass"
-    )
+    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
     parser.add_argument("--seed", type=int, default=0, help="of random scores")
     _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--baseline", required=True, metavar="FILE", help="what `sdtp profile --config none` wrote")
+    parser.add_argument(
+        "--html", default=None, metavar="FILE.html", help="all results of --profile on one page instead"
+    )
+    parser.add_argument("--profile", default="demo", help="whose results --html shows")
+    parser.add_argument("--baseline", default=None, metavar="FILE", help="what `sdtp profile --config none` wrote")
     for ratio in ("09", "08", "07"):
-        parser.add_argument(f"--sdtp{ratio}", required=True, metavar="FILE", help=f"the same for keep{ratio}")
-    parser.add_argument("--mode", required=True, choices=MODES, help="which times to compare")
+        parser.add_argument(f"--sdtp{ratio}", default=None, metavar="FILE", help=f"the same for keep{ratio}")
+    parser.add_argument("--mode", default=None, choices=MODES, help="which times to compare")
     parser.add_argument("--lengths", nargs="+", type=int, default=None, metavar="N", help="by default all measured")
-    parser.add_argument("--output", required=True, metavar="FILE.md", help="the table, in Markdown")
+    parser.add_argument("--output", default=None, metavar="FILE.md", help="the table, in Markdown")
 
 
 def _reproduce_options(parser: argparse.ArgumentParser) -> None:
@@ -221,8 +222,17 @@ def _explore(**options) -> None:
     print(f"{options['output']}: {found['num_layers']} layers, {tokens} tokens, {left} of them at the last layer")
 
 
-def _report(**options) -> None:
-    """Make one table of the files that `sdtp profile` wrote."""
+def _report(html: str | None, profile: str, **options) -> None:
+    """Make one table of the files that `sdtp profile` wrote, or one page of all that a profile has."""
+    given = {f"--{name}": value for name, value in options.items() if name != "lengths"}
+    if html is not None:
+        if taken := [name for name, value in {**given, "--lengths": options["lengths"]}.items() if value is not None]:
+            raise ValueError(f"--html shows a whole profile and takes no {taken[0]}")
+        from .report_page import write_page
+
+        return write_page(html, profile)
+    if missing := [name for name, value in given.items() if value is None]:
+        raise ValueError(f"the following arguments are required: {', '.join(missing)}; or --html alone")
     from .report import latency_table
 
     latency_table(**options)

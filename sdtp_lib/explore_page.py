@@ -27,7 +27,7 @@ class ExplorerPage:
     height: int = 860  # of the frame, in CSS pixels
 
     def _repr_html_(self) -> str:
-        return _environment().get_template("frame.html").render(html=self.html, height=self.height)
+        return templates().get_template("frame.html").render(html=self.html, height=self.height)
 
     def __repr__(self) -> str:
         return "ExplorerPage"
@@ -39,7 +39,7 @@ def page(found: Mapping) -> str:
     Raises:
         KeyError, ValueError: for data laid out otherwise.
     """
-    environment, data = _environment(), packed(found)
+    environment, data = templates(), packed(found)
     stages = _stages(found)
     style = environment.get_template("explorer.css").render(depth=found["num_layers"], stages=stages)
     script = (paths.TEMPLATES / "explorer.js").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def page(found: Mapping) -> str:
     return environment.get_template("explorer.html").render(
         found=found, data=data, stages=stages, first=first, schedule=found.get("schedule_name"), levels=LEVELS,
         tokens=list(zip(shown, first["last_layer"], strict=True)), depth=found["num_layers"],
-        style=Markup(style), script=Markup(script), style_hash=_hash(style), script_hash=_hash(script),
+        style=Markup(style), script=Markup(script), style_hash=content_hash(style), script_hash=content_hash(script),
     )  # fmt: skip
 
 
@@ -99,12 +99,13 @@ def _short(numbers) -> list[float] | None:
     return None if numbers is None else [float(f"{number:.4g}") for number in numbers]
 
 
-def _hash(text: str) -> str:
+def content_hash(text: str) -> str:
     """A source expression of Content-Security-Policy that allows this text alone."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """Jinja2 over the package's templates: everything escaped, nothing undefined."""
     environment = Environment(
         loader=FileSystemLoader(paths.TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False,

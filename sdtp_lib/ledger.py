@@ -18,6 +18,8 @@ from .question_claims import BEYOND
 
 PROFILES = ("demo", "demo_full", "latency_cpu", "latency_7b", "paper")
 ON_THE_DEMO = ("demo", "demo_full")  # profiles of the demo model, whose numbers are never the paper's
+CLAIMS_TITLE, CONTROLS_TITLE = "Claims of the paper", "Controls that the paper does not show"
+BEYOND_TITLE = "Beyond the paper: a pruner that reads the question"
 NOT_RUN, MEASURED = "not run", "measured"
 ON_DEMO = {True: "reproduced in kind on the demo", False: "not reproduced on the demo"}
 CONTROL_ON_DEMO = {True: "holds on the demo", False: "does not hold on the demo"}
@@ -140,44 +142,50 @@ def write_ledger(profile: str = "demo") -> Path:
     Raises:
         ValueError: for an unknown profile, or naming a result file that is damaged or not laid out as expected.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
-    profiles = [profile, *(other for other in PROFILES if other != profile)]
-    claims = [row for claim in CLAIMS for row in _rows(claim, profiles, ON_DEMO)]
-    controls, beyond = (
-        [row for claim in each for row in _rows(claim, profiles, CONTROL_ON_DEMO)] for each in (CONTROLS, BEYOND)
-    )
-    counts = Counter(row["Status"] for row in claims)
+    tables = ledger_tables(profile)
+    counts = Counter(row["Status"] for row, _ in tables[CLAIMS_TITLE])
     summary = ", ".join(f"{counts[status]} {status}" for status in (*ON_DEMO.values(), MEASURED, NOT_RUN))
-    parts = [
-        INTRODUCTION,
-        f"The rows of the first table: {summary}.\n",
-        f"## Claims of the paper\n\n{results.markdown_table(claims)}\n",
-        f"## Controls that the paper does not show\n\n{results.markdown_table(controls)}\n",
-        f"## Beyond the paper: a pruner that reads the question\n\n{results.markdown_table(beyond)}\n",
-        f"## What runs it in the paper's own setting\n\n{_commands()}\n",
-        DISAGREEMENTS,
-    ]
+    parts = [INTRODUCTION, f"The rows of the first table: {summary}.\n"]
+    for title, rows in tables.items():
+        parts.append(f"## {title}\n\n{results.markdown_table([row for row, _ in rows])}\n")
+    parts += [f"## What runs it in the paper's own setting\n\n{_commands()}\n", DISAGREEMENTS]
     path = paths.results() / "REPRODUCTION.md"
     results.write_text(path, "\n".join(parts))
     return path
 
 
-def _rows(claim: Claim, profiles: Sequence[str], on_demo: Mapping[bool, str]) -> list[dict]:
+def ledger_tables(profile: str = "demo") -> dict[str, list[tuple[dict, Path | None]]]:
+    """The ledger's tables of claims by title: each row, and the result file that answered it (None: counted, or not run).
+
+    Raises:
+        ValueError: see `write_ledger`.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+    profiles = [profile, *(other for other in PROFILES if other != profile)]
+    return {
+        CLAIMS_TITLE: [row for claim in CLAIMS for row in _rows(claim, profiles, ON_DEMO)],
+        CONTROLS_TITLE: [row for claim in CONTROLS for row in _rows(claim, profiles, CONTROL_ON_DEMO)],
+        BEYOND_TITLE: [row for claim in BEYOND for row in _rows(claim, profiles, CONTROL_ON_DEMO)],
+    }
+
+
+def _rows(claim: Claim, profiles: Sequence[str], on_demo: Mapping[bool, str]) -> list[tuple[dict, Path | None]]:
     """One row for every profile that has measured the claim, or a single one that says what would."""
     found = [row for profile in profiles if (row := _finding(claim, profile, on_demo))]
     if claim.count is not None:
-        found.append((claim.count(), "Mistral-7B's shape, counted", MEASURED))
-    found = found or [(None, None, NOT_RUN)]
+        found.append((claim.count(), "Mistral-7B's shape, counted", MEASURED, None))
+    found = found or [(None, None, NOT_RUN, None)]
     columns = ("Where", "Claim", "Paper", "Ours", "Model and machine", "Status", "Command if not run")
     said = (claim.where, claim.claim, claim.paper)
     return [
-        dict(zip(columns, (*said, *row, claim.command if row[-1] == NOT_RUN else None), strict=True)) for row in found
+        (dict(zip(columns, (*said, *row, claim.command if row[-1] == NOT_RUN else None), strict=True)), file)
+        for *row, file in found
     ]
 
 
-def _finding(claim: Claim, profile: str, on_demo: Mapping[bool, str]) -> tuple[str, str, str] | None:
-    """(ours, model and machine, status) from the first of the claim's files that holds the answer."""
+def _finding(claim: Claim, profile: str, on_demo: Mapping[bool, str]) -> tuple[str, str, str, Path] | None:
+    """(ours, model and machine, status, file) from the first of the claim's files that holds the answer."""
     for path in (paths.results(profile) / f"{stem}.json" for stem in claim.files):
         if not path.is_file():
             continue
@@ -190,7 +198,7 @@ def _finding(claim: Claim, profile: str, on_demo: Mapping[bool, str]) -> tuple[s
             raise ValueError(f"result file {path} is not laid out as expected, {reason}") from None
         if finding is not None:
             machine = ", ".join(str(metadata[key]) for key in ("model", "dtype", "device") if metadata.get(key))
-            return finding.text, machine, on_demo[finding.holds] if profile in ON_THE_DEMO else MEASURED
+            return finding.text, machine, on_demo[finding.holds] if profile in ON_THE_DEMO else MEASURED, path
     return None
 
 

@@ -138,6 +138,24 @@ def test_names_that_only_the_library_knows_are_refused_alike(tmp_path, monkeypat
     assert not list(tmp_path.iterdir()), "nothing is written before the refusal"
 
 
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["--baseline", "a", "--mode", "prefill"], "--sdtp09, --sdtp08, --sdtp07, --output"),
+        (["--html", "p.html", "--mode", "prefill"], "--mode"),
+        (["--html", "p.html", "--lengths", "8"], "--lengths"),
+        (["--html", "p.html", "--profile", "nothing"], "nothing"),
+        (["--html", "."], "folder"),
+    ],
+)
+def test_a_report_is_a_table_or_a_page(tmp_path, monkeypatch, capsys, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sdtp: error: ") and word in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_help_explains_every_option(capsys, name):
     with pytest.raises(SystemExit) as stop:
