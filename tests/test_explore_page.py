@@ -115,6 +115,13 @@ def test_without_saliency_or_cuts_the_page_says_so():
     assert "No saliency" in html and "Nothing was cut: prompt too short." in html and "True saliency" not in html
 
 
+@pytest.mark.parametrize("given, said", [(True, "the answer given: “Clara"), (False, "own greedy answer above")])
+def test_the_page_says_whose_saliency_it_shows(given, said):
+    found = made_up()
+    found["saliency"]["given"] = given
+    assert said in page(found)
+
+
 def test_the_notebook_gets_a_sealed_frame_and_the_same_bytes_twice():
     found = made_up(texts=HOSTILE)
     shown = ExplorerPage(page(found))

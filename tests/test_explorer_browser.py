@@ -6,6 +6,9 @@ import pytest
 from browser import Watched, launched, picture
 from explorer_data import HOSTILE, made_up
 
+from sdtp_lib import cli
+from sdtp_lib.data import longbench_records
+from sdtp_lib.evaluation.prompts import build_prompt
 from sdtp_lib.explore_page import VISIBLE, ExplorerPage, page
 
 pytestmark = pytest.mark.slow
@@ -250,6 +253,25 @@ def test_in_a_notebooks_frame_it_works_and_leaks_no_style(browser, tmp_path):
     outside = "() => [getComputedStyle(document.querySelector('#outside')).fontFamily, document.styleSheets.length]"
     font, sheets = tab.evaluate(outside)
     assert "DejaVu" not in font and sheets == 0
+    watched.context.close()
+    assert watched.complaints == [] and watched.requests == []
+
+
+def test_the_demos_own_page_opens_from_disk(browser, tmp_path):
+    """From a prompt of about a thousand tokens, by the command, to the browser."""
+    prompt = build_prompt(longbench_records("multidoc_qa", limit=1)[0])
+    (tmp_path / "prompt.txt").write_text(prompt, encoding="utf-8")
+    arguments = ["explore", "--prompt-file", str(tmp_path / "prompt.txt"), "--output", str(tmp_path / "page.html")]
+    assert cli.main([*arguments, "--compare", "oracle", "--new-tokens", "12"]) == 0
+    assert (tmp_path / "page.html").stat().st_size < 3e6
+    watched = Watched(browser)
+    tab = watched.open(tmp_path / "page.html")
+    shown = tab.evaluate("() => [...document.querySelectorAll('.text')].map((text) => text.textContent)")
+    assert [text.replace("↵\n", "\n") for text in shown] == [prompt] * 3
+    tab.locator("#layer").fill("6")
+    sdtp, oracle = (line.inner_text() for line in tab.locator(".share").all())
+    assert "tokens 100% are present" not in sdtp and sdtp != oracle
+    picture(tab, tmp_path, "explorer_demo")
     watched.context.close()
     assert watched.complaints == [] and watched.requests == []
 
