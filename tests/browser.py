@@ -12,6 +12,43 @@ ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+LEAST_CONTRAST = 4.5
+# Ratio of luminances of every text that is shown, by element and colours.
+CONTRAST = """() => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    pen.clearRect(0, 0, 1, 1);
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = rgb(getComputedStyle(at).backgroundColor);
+      if (colour[3] === 255) return colour;
+      if (colour[3] !== 0) throw new Error("a background that lets others through");
+    }
+    return [255, 255, 255];
+  };
+  const found = {};
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const element = walk.currentNode.parentElement, style = getComputedStyle(element);
+    if (!walk.currentNode.data.trim() || element.closest("script, noscript, option")) continue;
+    if (style.visibility === "hidden") continue;
+    if (!element.getClientRects().length) continue;
+    const ink = rgb(element.closest("svg") ? style.fill : style.color), ground = behind(element);
+    const [low, high] = [light(ink.slice(0, 3)), light(ground.slice(0, 3))].sort((a, b) => a - b);
+    const key = `${element.tagName} ${element.className.baseVal ?? element.className} ${ink} ${ground}`;
+    found[key] = (high + 0.05) / (low + 0.05);
+  }
+  return found;
+}"""
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 

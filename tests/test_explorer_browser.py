@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from browser import Watched, launched, picture
+from browser import CONTRAST, LEAST_CONTRAST, Watched, launched, picture
 from explorer_data import HOSTILE, made_up
 
 from sdtp_lib import cli
@@ -13,41 +13,6 @@ from sdtp_lib.explore_page import VISIBLE, ExplorerPage, page
 
 pytestmark = pytest.mark.slow
 SCHEMES = ("light", "dark")
-CONTRAST = """() => {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const rgb = (colour) => {
-    pen.clearRect(0, 0, 1, 1);
-    pen.fillStyle = colour;
-    pen.fillRect(0, 0, 1, 1);
-    return [...pen.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (colour) => {
-    const [r, g, b] = colour.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = rgb(getComputedStyle(at).backgroundColor);
-      if (colour[3] === 255) return colour;
-      if (colour[3] !== 0) throw new Error("a background that lets others through");
-    }
-    return [255, 255, 255];
-  };
-  const found = {};
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const element = walk.currentNode.parentElement, style = getComputedStyle(element);
-    if (!walk.currentNode.data.trim() || element.closest("script, noscript, option")) continue;
-    if (style.visibility === "hidden") continue;
-    if (!element.getClientRects().length) continue;
-    const ink = rgb(element.closest("svg") ? style.fill : style.color), ground = behind(element);
-    const [low, high] = [light(ink.slice(0, 3)), light(ground.slice(0, 3))].sort((a, b) => a - b);
-    const key = `${element.tagName} ${element.className.baseVal ?? element.className} ${ink} ${ground}`;
-    found[key] = (high + 0.05) / (low + 0.05);
-  }
-  return found;
-}"""
 COLOURS = """() => [".runs .text span:not([class])", ".runs .c4", ".runs .c2"].map((query) => {
   const style = getComputedStyle(document.querySelector(query));
   return [style.color, style.backgroundColor, style.textDecorationLine, style.visibility];
@@ -198,7 +163,7 @@ def test_every_text_has_a_contrast_of_at_least_four_and_a_half(browser, file, tm
             tab.locator("#drop").select_option(kind)
             found = tab.evaluate(CONTRAST)
             assert len(found) > 10
-            assert {key: round(ratio, 2) for key, ratio in found.items() if ratio < 4.5} == {}
+            assert {key: round(ratio, 2) for key, ratio in found.items() if ratio < LEAST_CONTRAST} == {}
     tab.locator("#drop").select_option("grey")
     tab.locator("#layer").fill("4")
     tab.locator("details").evaluate("(details) => { details.open = false; }")

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pytest
-from browser import SIZES, Watched, launched, picture
+from browser import CONTRAST, LEAST_CONTRAST, SIZES, Watched, launched, picture
 
 from sdtp_lib import paths, results
 from sdtp_lib.ledger import RESULT_FILES, ledger_tables
@@ -111,13 +111,15 @@ def test_braces_in_the_table_of_files_are_expanded():
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_in_a_browser_it_asks_for_nothing_and_is_no_wider_than_the_window(tracked, tmp_path, size, scheme):
+def test_in_a_browser_it_is_legible_asks_for_nothing_and_is_no_wider_than_the_window(tracked, tmp_path, size, scheme):
     with launched() as browser:
         watched = Watched(browser, size, scheme)
         page = watched.open(tracked[0])
         assert page.evaluate("() => document.documentElement.scrollWidth") <= SIZES[size][0]
         broken = "() => [...document.images].filter((image) => !image.naturalWidth).length"
         assert page.evaluate(broken) == 0
+        found = page.evaluate(CONTRAST)
+        assert len(found) > 5 and {key: ratio for key, ratio in found.items() if ratio < LEAST_CONTRAST} == {}
         page.evaluate("() => document.querySelector('#notebook-05').scrollIntoView()")
         picture(page, tmp_path, f"report_{size}_{scheme}")
         watched.context.close()
