@@ -108,6 +108,7 @@ def second_scorer(
     if name != "question_aware":
         known = name in COMPARED
         return (str(name), make_scorer(name, seed=seed)) if known else (label(name), load_pruner(name, model, schedule))
-    if model.name_or_path != "demo-dense":
+    folder = paths.QUESTION_PRUNERS / model.name_or_path / name
+    if not folder.is_dir():
         raise ValueError(f"model {model.name_or_path!r} comes with no question-aware pruner; name the folder of one")
-    return name, load_pruner(paths.DENSE_PRUNERS / name, model, schedule)
+    return name, load_pruner(folder, model, schedule)

@@ -64,10 +64,12 @@ def test_one_line_end_at_the_end_is_the_editors(tmp_path):
     assert explore.read_prompt(tmp_path / "p.txt") == "a\n"
 
 
-def test_a_model_without_a_question_aware_pruner_says_so_and_a_folder_names_one():
+def test_the_demo_has_a_question_aware_pruner_another_model_says_it_has_none_and_a_folder_names_one():
     model, _ = load_model("demo", dtype="float32")
     schedule = explore.resolve_schedule("keep07", model)
-    with pytest.raises(ValueError, match="'demo' comes with no question-aware pruner"):
+    assert explore.second_scorer("question_aware", model, schedule)[1].kind == "question_aware"
+    model.name_or_path = "another"
+    with pytest.raises(ValueError, match="'another' comes with no question-aware pruner"):
         explore.second_scorer("question_aware", model, schedule)
     name, pruner = explore.second_scorer(explore.paths.DEMO_PRUNER, model, schedule)
     assert name == "pruner" and set(schedule.layers) <= set(pruner.layers)
