@@ -155,7 +155,7 @@ def write_ledger(profile: str = "demo") -> Path:
 
 
 def ledger_tables(profile: str = "demo") -> dict[str, list[tuple[dict, Path | None]]]:
-    """The ledger's tables of claims by title: each row, and the result file that answered it (None: counted, or not run).
+    """The ledger's tables by title: each row, and the result file that answered it (None: counted, or not run).
 
     Raises:
         ValueError: see `write_ledger`.
