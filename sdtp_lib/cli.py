@@ -196,8 +196,11 @@ def _evaluate(**options) -> None:
     """Score answers on LongBench or LongBench-mini under one method."""
     from .evaluation.longbench import evaluate
     from .results import markdown_table
+    from .workers import is_main
 
     summary = evaluate(**options)
+    if not is_main():
+        return
     total = {"score": summary["average"], "ci95": summary["ci95"], "n": sum(t["n"] for t in summary["tasks"].values())}
     rows = {**summary["tasks"], "average": total}
     print(markdown_table([
@@ -248,3 +251,7 @@ def _reproduce(**options) -> None:
 def _complain(error: Exception, status: int) -> int:
     print(f"sdtp: error: {' '.join(str(error).split())}", file=sys.stderr)
     return status
+
+
+if __name__ == "__main__":  # as `accelerate launch -m sdtp_lib.cli` runs it
+    sys.exit(main())

@@ -7,11 +7,11 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
+from ..workers import Workers
 from .metrics import DATASETS, score
 from .prompts import build_prompt, encode, encode_answer
 from .sample_files import SampleFile
@@ -28,6 +28,7 @@ def score_records(
     templates: Mapping[str, str] | None = None,
     title: str | None = None,
     file: SampleFile | None = None,
+    workers: Workers | None = None,
 ) -> list[dict]:
     """Answer every record greedily and score it; left-padded batches of one answer length, longest prompts first.
 
@@ -38,6 +39,7 @@ def score_records(
         templates: dataset -> prompt template, see `load_templates`.
         title: label of the progress bar (TQDM_DISABLE=1 hides it).
         file: gets the samples of each batch as soon as it is done; records that it holds are not asked again.
+        workers: the processes that share the batches; each of them returns all samples.
 
     Returns:
         One dict per record, in order: `_id`, `dataset`, `prompt_tokens`, `truncated`, `tokens_per_layer` (tokens of the
@@ -48,6 +50,7 @@ def score_records(
             record that `file` holds with another prompt.
     """
     check_batch_size(batch_size)
+    workers = workers or Workers()
     encoded = [encode_record(model, tokenizer, record, templates) for record in records]
     texts, prompts = [text for text, *_ in encoded], [rest for _, *rest in encoded]
     samples: list[dict | None] = [
@@ -60,8 +63,8 @@ def score_records(
         if not batches or len(batches[-1]) == batch_size or answer_length[batches[-1][0]] != answer_length[i]:
             batches.append([])
         batches[-1].append(i)
-    missing = [left for batch in batches if (left := [i for i in batch if samples[i] is None])]
-    with tqdm(total=sum(map(len, missing)), desc=title, unit="prompt") as bar:
+    missing = workers.share([left for batch in batches if (left := [i for i in batch if samples[i] is None])])
+    with workers.bar(total=sum(map(len, missing)), desc=title, unit="prompt") as bar:
         for batch in missing:
             ids = [prompts[i][0] for i in batch]
             if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
@@ -79,6 +82,10 @@ def score_records(
             if file is not None:
                 file.write([samples[i] for i in batch], ids)
             bar.update(len(batch))
+    for i, sample in workers.gather([(i, samples[i]) for batch in missing for i in batch]):
+        samples[i] = sample
+    if file is not None:
+        file.close()
     return samples
 
 

@@ -16,10 +16,12 @@ from ..models import SHAPES, load_model, load_pruner
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
+from ..workers import Workers
 from .answers import check_batch_size, score_records
 from .metrics import DENSE, MINI, expand_tasks
 from .prompts import load_templates
-from .sample_files import SampleFile, run_settings
+from .sample_files import run_settings
+from .sample_parts import open_samples
 from .summary import summarise
 
 
@@ -43,6 +45,8 @@ def evaluate(
     resume: bool = False,
 ) -> dict:
     """Score a model on tasks under one method: what `sdtp evaluate` runs.
+
+    Under `accelerate launch` or torchrun the processes share the records, and each returns the whole result.
 
     Args:
         tasks: `longbench_mini`, `longbench_dense`, `longbench`, dataset names, or several of them (see `expand_tasks`).
@@ -68,6 +72,7 @@ def evaluate(
             `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
+    workers = Workers.of_launch(device)
     names = expand_tasks(tasks)
     check_names(method, schedule, pruner)
     if output is not None:
@@ -78,13 +83,14 @@ def evaluate(
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
-    loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision)
+    loaded, tokenizer = load_with_tokenizer(model, dtype, workers.device(device), revision)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
+    options["workers"] = workers
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
-        if not resume:  # or a run that is killed would leave an old result beside new samples
+        if not resume and workers.main:  # or a run that is killed would leave an old result beside new samples
             Path(output).unlink(missing_ok=True)
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = results.metadata(
@@ -92,8 +98,10 @@ def evaluate(
         tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}), batch_size=batch_size,
         data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
     )  # fmt: skip
+    if workers.count > 1:
+        summary["metadata"]["workers"] = workers.count
     if output is not None:
-        results.write_json(output, summary)
+        workers.on_main(lambda: results.write_json(output, summary))
     return summary
 
 
@@ -110,6 +118,7 @@ def measure(
     folder: str | os.PathLike | None = None,
     resume: bool = True,
     title: str | None = None,
+    workers: Workers | None = None,
     **options,
 ) -> tuple[dict, list[dict]]:
     """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
@@ -119,6 +128,7 @@ def measure(
             goes on there.
         resume: False starts that file anew, as after a change of the code, which the file cannot notice.
         title: what to call the run; by default its method.
+        workers: the processes that share the records, see `score_records`; each of them gets the whole result.
         options: `batch_size` and `templates` of `score_records`.
 
     Raises:
@@ -128,8 +138,8 @@ def measure(
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
         settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
-        file = SampleFile(Path(folder) / f"{title}.jsonl", settings, resume)
-    samples = score_records(model, tokenizer, records, pruning, title=title, file=file, **options)
+        file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers or Workers())
+    samples = score_records(model, tokenizer, records, pruning, title=title, file=file, workers=workers, **options)
     return summarise(samples, seed), samples
 
 

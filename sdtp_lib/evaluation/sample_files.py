@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,17 @@ class SampleFile:
         rows = [{**s, "digest": digest(ids, s["answers"])} for s, ids in zip(samples, prompts, strict=True)]
         append_jsonl(self.path, rows)
         self.samples.update({(row["dataset"], row["_id"]): row for row in rows})
+
+    def take(self, samples: Iterable[dict]) -> None:
+        """Append samples that another such file holds, but for those that are here already."""
+        new = {(row["dataset"], row["_id"]): row for row in samples}
+        new = {key: row for key, row in new.items() if key not in self.samples}
+        if new:
+            append_jsonl(self.path, new.values())
+            self.samples.update(new)
+
+    def close(self) -> None:
+        """Called when all samples are there; nothing to do for a file of one process."""
 
     def _read(self) -> list[dict]:
         """Every whole line; what follows the last line end is cut off the file."""
