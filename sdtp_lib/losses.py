@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .draws import RowDraws, uniform
+
 SMALLEST_SALIENCY = 1e-8  # relative to a layer's largest: what float32 gradients cannot tell from 0
 
 
@@ -73,7 +75,7 @@ def ranking_loss(scores: Tensor, targets: Tensor, mask: Tensor, pairs: Tensor | 
     return F.softplus(-(scores.gather(2, first) - scores.gather(2, second)) * sign).mean((0, 2))
 
 
-def sample_pairs(mask: Tensor, pairs: int, generator: torch.Generator) -> Tensor:
+def sample_pairs(mask: Tensor, pairs: int, generator: torch.Generator | RowDraws) -> Tensor:
     """`pairs` random pairs of two different tokens for every row of `mask` (batch, tokens): (batch, pairs, 2) indices.
 
     Raises:
@@ -82,7 +84,7 @@ def sample_pairs(mask: Tensor, pairs: int, generator: torch.Generator) -> Tensor
     count = mask.sum(1, keepdim=True).cpu()
     if count.min() < 2:
         raise ValueError("ranking needs prompts of at least two tokens")
-    first, step = torch.rand(2, len(mask), pairs, generator=generator)
+    first, step = uniform((2, len(mask), pairs), generator)
     first = (first * count).long().clamp(max=count - 1)  # float32 may round up to the count itself
     second = (first + 1 + (step * (count - 1)).long().clamp(max=count - 2)) % count
     columns = mask.int().argsort(dim=1, descending=True, stable=True)  # the real tokens' columns, ascending, come first

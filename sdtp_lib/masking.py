@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import ModelAdapter
+from .draws import RowDraws, uniform
 from .masks import ABSENT, visible_keys
 from .schedule import PruningSchedule
 from .scorers import TokenPruner
@@ -23,18 +24,18 @@ from .scorers import TokenPruner
 NOTHING = 1e-10
 
 
-def gumbel_keep(logits: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+def gumbel_keep(logits: Tensor, generator: torch.Generator | RowDraws, temperature: float = 1.0) -> Tensor:
     """Straight-through Gumbel-softmax over (logit, 0): 1 for keep, 0 for drop, with the soft sample's gradient (Eq. 2).
 
     The difference of the two Gumbel noises is one logistic noise, and the softmax over two is a sigmoid.
 
     Args:
-        logits: any shape.
+        logits: any shape; with `RowDraws` (rows, tokens).
         generator: on the CPU, so that every device draws the same.
         temperature: of the soft sample; the hard one does not depend on it.
     """
-    uniform = torch.rand(logits.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
-    noisy = logits.float() + uniform.logit().to(logits.device)
+    noise = uniform(logits.shape, generator).clamp(1e-6, 1 - 1e-6).logit()
+    noisy = logits.float() + noise.to(logits.device)
     soft = torch.sigmoid(noisy / temperature)
     return (noisy > 0).float() + (soft - soft.detach())
 
@@ -62,7 +63,7 @@ class SimulatedPruning:
         schedule: PruningSchedule,
         prompt: Tensor,
         real: Tensor,
-        generator: torch.Generator,
+        generator: torch.Generator | RowDraws,
     ):
         self.adapter, self.pruner, self.schedule, self.generator = ModelAdapter.of(model), pruner, schedule, generator
         depth = len(self.adapter.layers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -76,6 +76,11 @@ class Batch:
                 saliency[row, :, start:split] = sample.saliency[rows]
         tensors = (ids, prompt | answer, prompt, answer)
         return cls(*(t.to(device) for t in tensors), None if saliency is None else saliency.to(device))
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        """Some rows of the batch, as wide as it is."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: None if part is None else part[list(rows)] for name, part in parts.items()})
 
 
 def encode_pairs(pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int) -> list[Sample]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +18,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from . import losses
@@ -26,18 +25,18 @@ from .adapters import ModelAdapter
 from .checkpoints import load_checkpoint, save_checkpoint
 from .kept_states import KeptStates
 from .marks import Marks, load_marks
-from .masking import SimulatedPruning
 from .models import load_model
-from .passes import layer_inputs, target_logits
+from .objective import Objective
+from .passes import layer_inputs
 from .recipe import Recipe, plan_batches
 from .results import write_text
 from .saliency import fingerprint, label
 from .samples import Batch, Sample
 from .schedule import PruningSchedule
 from .scorers import TokenPruner, pruner_class
+from .workers import Workers
 
 HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint.safetensors"
-SEEDS_APART = 1_000_003  # steps of two seeds do not share their noise
 
 
 def train(
@@ -54,6 +53,9 @@ def train(
     **recipe: Any,
 ) -> list[dict]:
     """Train a pruner on marks and save it, its record and the loss history in the folder `output`.
+
+    Under `accelerate launch` or torchrun the processes share each batch, and the losses are those of one process up to
+    float rounding; `recipe`'s batch size stays that of all together.
 
     Args:
         marks: folder of stage 1, or what `load_marks` read from it.
@@ -73,11 +75,11 @@ def train(
         ValueError, FileNotFoundError: for an unknown name, a value out of range, damaged marks, marks of another model
             or without the schedule's layers, or a checkpoint of other settings, before anything is written.
     """
-    recipe = Recipe(**recipe)
+    recipe, workers = Recipe(**recipe), Workers.of_launch(device)
     marks = marks if isinstance(marks, Marks) else load_marks(marks)
-    network, _ = load_model(model, dtype=dtype, device=device, revision=revision)
+    network, _ = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     stages = PruningSchedule.preset(schedule, len(ModelAdapter.of(network).layers))
-    return Trainer(network, marks, stages, recipe, Path(output)).run(resume, save_every)
+    return Trainer(network, marks, stages, recipe, Path(output), workers=workers).run(resume, save_every)
 
 
 class Trainer:
@@ -90,13 +92,14 @@ class Trainer:
         recipe: how.
         output: folder to write to.
         states: where hidden states are kept from one epoch, or one run, to the next; None reads them anew.
+        workers: the processes that share every batch; the main one alone writes.
     """
 
     def __init__(
         self, model: PreTrainedModel, marks: Marks, schedule: PruningSchedule, recipe: Recipe, output: Path,
-        states: KeptStates | None = None,
+        states: KeptStates | None = None, workers: Workers | None = None,
     ):  # fmt: skip
-        self.states = states
+        self.workers = workers or Workers()
         self.model, self.adapter = model, ModelAdapter.of(model)
         self.schedule, self.recipe, self.output = schedule, recipe, output
         if not schedule.layers:
@@ -126,84 +129,54 @@ class Trainer:
             torch.manual_seed(recipe.seed)
             self.pruner = new_pruner(self.adapter.hidden_size, schedule, recipe).to(model.device)
         self.optimizer = torch.optim.AdamW(self.pruner.parameters(), lr=recipe.lr, weight_decay=0.01)
+        self.objective = self.workers.parallel(Objective(model, self.pruner, schedule, recipe, self.rows, states))
         self.history: list[dict] = []
 
     def run(self, resume: bool = False, save_every: int = 50) -> list[dict]:
         """Train to the end and save; returns the history, see `train`."""
         if resume and (self.output / CHECKPOINT_FILE).is_file():
             self.load()
+        self.workers.check_same("the checkpoint that they resume", {"steps": len(self.history)})
         self.output.mkdir(parents=True, exist_ok=True)
         done, steps = len(self.history), len(self.batches)
-        with tqdm(total=steps, initial=done, desc="train", unit="step") as bar:
+        with self.workers.bar(total=steps, initial=done, desc="train", unit="step") as bar:
             for step in range(done, steps):
                 self.history.append(self.step(step))
                 bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}", refresh=False)
                 bar.update()
-                if (step + 1) % save_every == 0 and step + 1 < steps:
+                if self.workers.main and (step + 1) % save_every == 0 and step + 1 < steps:
                     self.save()
+        self.workers.on_main(self.finish)
+        return self.history
+
+    def finish(self) -> None:
+        """Write what the training gave: history, pruner and its record; the checkpoint goes."""
         correlation = held_out_correlation(self.model, self.pruner, self.held_out, self.schedule.layers, self.rows)
         self.write_history()
         held = {"samples": [s.id for s in self.held_out], "rank_correlation": [round(x, 6) for x in correlation]}
-        self.pruner.record = {**self.settings, "steps": steps, "held_out": held}
+        self.pruner.record = {**self.settings, "steps": len(self.batches), "held_out": held}
         self.pruner.save_pretrained(self.output)
         (self.output / CHECKPOINT_FILE).unlink(missing_ok=True)
-        return self.history
 
     def step(self, step: int) -> dict:
         """One update of the pruner; returns its row of the history."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(step, len(self.batches))
-        terms, kept = self.terms(step)
-        loss = sum(term.sum() for term in terms.values())
+        batch, workers = self.batches[step], self.workers
+        share = None if workers.count == 1 else workers.share(range(len(batch)))
+        terms, left = self.objective(step, batch, share)
+        values = workers.total({**terms, "kept": left})
+        kept = values.pop("kept").item()
+        loss = sum(value.sum() for value in values.values())
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is NaN or infinite at step {step}")
         self.optimizer.zero_grad()
-        loss.backward()
+        own = sum(term.sum() for term in terms.values())
+        (own * workers.count).backward()  # gradients are averaged over the processes, but the parts add up
         torch.nn.utils.clip_grad_norm_(self.pruner.parameters(), 1.0)
         self.optimizer.step()
-        values = {name: term.tolist() for name, term in terms.items()}
-        return {"step": step, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss.item(), "kept": kept, **values}
-
-    def terms(self, step: int) -> tuple[dict[str, Tensor], float]:
-        """Every term of Eq. 8 at this step, (stages,) or scalar, and the share of the prompt left by the last stage."""
-        recipe, reads_answers = self.recipe, self.recipe.reads_answers(step)
-        generator = torch.Generator().manual_seed(recipe.seed * SEEDS_APART + step)
-        samples = self.batches[step] if reads_answers else [sample.without_answer() for sample in self.batches[step]]
-        batch = Batch.of(samples, self.rows, self.model.device)
-        masked = SimulatedPruning(
-            self.model, self.pruner, self.schedule, batch.prompt_mask, batch.attention_mask, generator
-        )
-        terms: dict[str, Tensor] = {}
-        if reads_answers:
-            inputs = self.model, batch.input_ids, batch.attention_mask, batch.answer_mask
-            with masked.attached():
-                logits, labels, wanted = target_logits(*inputs)
-            if recipe.classification:
-                terms["cls"] = losses.answer_loss(logits, labels, wanted)
-            if recipe.distill:
-                with torch.no_grad():
-                    full = target_logits(*inputs)[0]
-                terms["distill"] = losses.distillation_loss(logits, full, wanted)
-        else:
-            for layer, hidden in self.hidden_states(samples, batch).items():
-                masked.decide(layer, hidden)
-        scores, alive, prompt = torch.stack(masked.scores, 1), torch.stack(masked.alive, 1), batch.prompt_mask
-        targets = losses.saliency_targets(batch.saliency, prompt, self.schedule.ratios)
-        if "mse" not in recipe.without:
-            terms["mse"] = losses.mse_loss(scores, targets, prompt)
-        if "rank" not in recipe.without:
-            pairs = None if recipe.pairs is None else losses.sample_pairs(prompt, recipe.pairs, generator)
-            terms["rank"] = losses.ranking_loss(scores, targets, prompt, pairs)
-        if "mse" in recipe.without:
-            terms["rate"] = losses.rate_loss(alive, prompt, masked.ratios())
-        left = (alive[:, -1].detach() * prompt).sum() / prompt.sum()
-        return terms, left.item()
-
-    def hidden_states(self, samples: Sequence[Sample], batch: Batch) -> dict[int, Tensor]:
-        """Stage -> its layer's input (batch, tokens, hidden) for prompts without answers."""
-        if self.states is not None:
-            return self.states.of(samples, self.schedule.layers)
-        return layer_inputs(self.model, batch.input_ids, batch.attention_mask, self.schedule.layers)
+        rows = {name: value.tolist() for name, value in values.items()}
+        return {"step": step, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss.item(), "kept": kept, **rows}
 
     def save(self) -> None:
         """Checkpoint and history so far."""
@@ -255,3 +228,14 @@ def held_out_correlation(
         )
         correlations.append(losses.rank_correlation(scores, batch.saliency, batch.prompt_mask))
     return torch.cat(correlations).mean(0).tolist()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`sdtp train`, for launchers that run a module; returns its exit status."""
+    from .cli import main
+
+    return main(["train", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
