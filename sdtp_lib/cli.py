@@ -169,6 +169,10 @@ def _reproduce_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="demo", help="a folder of notebooks/profiles")
     parser.add_argument("--only", default=None, metavar="NN", help="run this notebook alone")
     parser.add_argument("--resume", action="store_true", help="skip notebooks that are done and unchanged")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="notebooks at a time, in processes of their own"
+    )
+    parser.add_argument("--shard", default=None, metavar="I/N", help="slice I of N of the notebooks alone")
 
 
 def _mark(**options) -> None:

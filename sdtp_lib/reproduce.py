@@ -1,16 +1,12 @@
-"""Run the notebooks headless, one after another, with the parameters of a profile, and write the ledger."""
+"""Run the notebooks headless, with the parameters of a profile, and write the ledger."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +17,9 @@ from nbstripout import strip_output
 from tqdm import tqdm
 
 from . import paths, results
+from .notebook_jobs import Job
+from .scorers import positive
 
-MANIFEST = "manifest.json"  # notebook -> digest of what its executed copy was made from
 VOLATILE = [
     "metadata.papermill", "metadata.widgets", "metadata.language_info.version",
     "cell.metadata.papermill", "cell.metadata.execution",
@@ -44,59 +41,59 @@ class NotebookFailed(RuntimeError):
     """A notebook raised an error; the message names it and its copy, executed as far as it came."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One notebook with the parameters of a profile; where its executed copy goes."""
-
-    notebook: Path
-    parameters: dict[str, Any]
-    executed: Path
-
-    def digest(self) -> str:
-        """Changes with the notebook, its parameters, the library's code, and the versions that numbers depend on."""
-        versions = [sys.version, *(version(name) for name in ("torch", "transformers"))]
-        digest = hashlib.sha256(json.dumps([self.parameters, versions], sort_keys=True).encode())
-        for file in (self.notebook, *sorted(paths.PACKAGE.rglob("*.py"))):
-            digest.update(file.read_bytes())
-        return digest.hexdigest()
-
-
-def reproduce(profile: str = "demo", only: str | None = None, resume: bool = False) -> list[Path]:
-    """Execute the notebooks of a profile in order, then write the ledger.
+def reproduce(
+    profile: str = "demo", only: str | None = None, resume: bool = False, jobs: int = 1, shard: str | None = None
+) -> list[Path]:
+    """Execute the notebooks of a profile, then write the ledger.
 
     Args:
         profile: name of a folder of `notebooks/profiles`.
         only: number of the one notebook to run, such as `04`.
-        resume: skip notebooks whose executed copy is complete and was made from the same notebook, parameters, library
-            and versions; otherwise all are run.
+        resume: skip notebooks that are done, see `Job.is_done`; otherwise all are run.
+        jobs: so many notebooks at a time, see `side_by_side.run_side_by_side`; 1 runs them in order.
+        shard: `i/n` for a slice of the notebooks, see `side_by_side.take_shard`.
 
     Returns:
         The executed copies.
 
     Raises:
-        ValueError: for an unknown profile, number or parameter, or a damaged profile file; before anything is run.
+        ValueError: for an unknown profile, number, parameter or shard, `jobs` below 1, or a damaged profile file;
+            before anything is run.
         FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
-        NotebookFailed: if a notebook raises an error; the ones after it are not run.
+        NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs or a shard all
+            that can run do, and the ledger is written, before it is raised.
     """
-    jobs = plan(profile, only)
-    manifest_file = paths.results(profile) / "notebooks" / MANIFEST
-    keep = (resume or only is not None) and manifest_file.exists()
-    manifest = results.read_json(manifest_file) if keep else {}
-    with tqdm(jobs, unit="notebook") as bar, _environment(OFFLINE if profile.startswith("demo") else {}):
+    from .report import write_ledger
+    from .side_by_side import run_side_by_side, take_shard
+
+    positive("jobs", jobs)
+    if shard is not None and only is not None:
+        raise ValueError("--only names one notebook, of which there is no shard")
+    chosen = plan(profile, only) if shard is None else take_shard(plan(profile), shard)
+    todo = [job for job in chosen if not ((resume or job.keep) and job.is_done())]
+    for job in todo:
+        job.forget()
+    with _environment(OFFLINE if profile.startswith("demo") else {}):
+        try:
+            if jobs > 1 or shard is not None:
+                run_side_by_side(todo, jobs)
+            else:
+                _run_in_order(todo)
+        except NotebookFailed:
+            if jobs > 1 or shard is not None:
+                write_ledger(profile)
+            raise
+    write_ledger(profile)
+    return [job.executed for job in chosen]
+
+
+def _run_in_order(jobs: Sequence[Job]) -> None:
+    with tqdm(jobs, unit="notebook") as bar:
         for job in bar:
             bar.set_description(job.notebook.stem)
-            name, digest = job.notebook.name, job.digest()
-            if resume and manifest.get(name) == digest and job.executed.exists():
-                continue
-            manifest.pop(name, None)
-            results.write_json(manifest_file, manifest)
-            _execute(job.notebook, job.executed, job.parameters)
-            manifest[name] = digest
-            results.write_json(manifest_file, manifest)
-    from .report import write_ledger
-
-    write_ledger(profile)
-    return [job.executed for job in jobs]
+            digest = job.digest()
+            execute(job.notebook, job.executed, job.parameters)
+            job.record(digest)
 
 
 def plan(profile: str, only: str | None = None) -> list[Job]:
@@ -132,7 +129,7 @@ def store(notebook: str | os.PathLike) -> None:
         raise FileNotFoundError(f"notebook {notebook} does not exist")
     executed = notebook.parent / ".partial" / notebook.name  # where no test looks for notebooks
     with _environment(OFFLINE):
-        _execute(notebook, executed, {})
+        execute(notebook, executed, {})
     os.replace(executed, notebook)
 
 
@@ -170,8 +167,12 @@ def _parameters(notebook: Path, profile: str) -> dict[str, Any]:
     return parameters
 
 
-def _execute(notebook: Path, executed: Path, parameters: dict[str, Any]) -> None:
-    """Run in the notebook's own folder, as Jupyter and nbval do; the copy is cleaned also where a cell failed."""
+def execute(notebook: Path, executed: Path, parameters: dict[str, Any]) -> None:
+    """Run in the notebook's own folder, as Jupyter and nbval do; the copy is cleaned also where a cell failed.
+
+    Raises:
+        NotebookFailed: if a cell raises an error, or the kernel dies.
+    """
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(

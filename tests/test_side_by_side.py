@@ -1,0 +1,189 @@
+"""Notebooks side by side and in slices: every one once, none before what it reads, and no failure stops the others."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from small_notebooks import outputs, small_repository, write_notebook
+
+from sdtp_lib import cli, paths, reproduce, results, side_by_side
+from sdtp_lib.notebook_jobs import WRITERS
+from sdtp_lib.reproduce import NotebookFailed, plan
+
+NUMBERS = [f"{number:02}" for number in range(1, 8)]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Notebooks 01 to 07, of which 03 and 07 read what 02 writes; the ledger is a list."""
+    ledger = small_repository(tmp_path, monkeypatch)
+    for number in NUMBERS:
+        write_notebook(tmp_path / "notebooks" / f"{number}_trial.ipynb", "factor", parameters="factor = 2\nfolder = ''")
+        reads = "folder: ../results/demo/training/pruners/SDTP\n" if number in ("03", "07") else ""
+        (paths.PROFILES / "demo" / f"{number}.yaml").write_text(f"factor: 3\n{reads}")
+    return tmp_path, ledger
+
+
+class Runs:
+    """Stands in for the processes: what started and ended in which order, and which notebooks are to fail."""
+
+    def __init__(self):
+        self.events, self.failing, self.lock, self.threads = [], set(), threading.Lock(), set()
+
+    def __call__(self, job, environment):
+        with self.lock:
+            self.events.append(("start", job.number))
+        self.threads.add(environment["OMP_NUM_THREADS"])
+        time.sleep(0.05)
+        if job.number in self.failing:
+            problem = f"{job.notebook.name} failed: no luck"
+        else:
+            problem = None
+            results.write_text(job.executed, "{}")
+        with self.lock:
+            self.events.append(("end", job.number))
+        return job.digest(), problem
+
+    @property
+    def started(self):
+        return sorted(number for what, number in self.events if what == "start")
+
+    def most_at_a_time(self):
+        running = [0]
+        for what, _ in self.events:
+            running.append(running[-1] + (1 if what == "start" else -1))
+        return max(running)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    runs = Runs()
+    monkeypatch.setattr(side_by_side, "_run", runs)
+    return runs
+
+
+def entries(root):
+    return sorted(path.name for path in (root / "results" / "demo" / "notebooks" / "manifest").glob("*"))
+
+
+@pytest.mark.parametrize("jobs, threads", [(2, "4"), (3, "2"), (20, "1")])
+def test_all_run_once_and_none_before_what_it_reads(repository, runs, monkeypatch, jobs, threads):
+    root, ledger = repository
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    done = reproduce.reproduce("demo", jobs=jobs)
+    assert [path.name[:2] for path in done] == runs.started == NUMBERS and ledger == ["demo"]
+    assert min(map(runs.events.index, [("start", "03"), ("start", "07")])) > runs.events.index(("end", "02"))
+    assert 1 < runs.most_at_a_time() <= jobs and runs.threads == {threads}
+    assert entries(root) == [f"{number}_trial.json" for number in NUMBERS]
+    runs.events.clear()
+    reproduce.reproduce("demo", jobs=jobs, resume=True)
+    assert not runs.events
+    (root / "results" / "demo" / "notebooks" / "06_trial.ipynb").unlink()
+    reproduce.reproduce("demo", jobs=jobs, resume=True)
+    assert runs.started == ["06"]
+
+
+def test_nothing_runs_beside_a_notebook_that_times(repository, runs):
+    reproduce.reproduce("demo", jobs=7)
+    for number in ("04", "05", "06"):
+        assert runs.events.index(("end", number)) == runs.events.index(("start", number)) + 1
+
+
+def test_a_failure_stops_only_what_needs_it_and_all_are_named(repository, runs):
+    root, ledger = repository
+    runs.failing = {"02", "05"}
+    with pytest.raises(NotebookFailed) as caught:
+        reproduce.reproduce("demo", jobs=2)
+    said = str(caught.value)
+    assert said.startswith("4 of 7 notebooks failed: ") and "02_trial.ipynb failed: no luck" in said
+    assert "05_trial.ipynb failed: no luck" in said and "03_trial.ipynb was not run: it needs 02_trial.ipynb" in said
+    assert runs.started == ["01", "02", "04", "05", "06"] and ledger == ["demo"]
+    assert entries(root) == ["01_trial.json", "04_trial.json", "06_trial.json"]
+    runs.failing, runs.events = set(), []
+    reproduce.reproduce("demo", jobs=2, resume=True)
+    assert runs.started == ["02", "03", "05", "07"] and len(entries(root)) == 7
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_shards_are_disjoint_and_complete(repository, runs, count):
+    root, ledger = repository
+    reproduce.reproduce("demo", only="02", jobs=2)  # what others need comes first
+    slices = []
+    for index in range(1, count + 1):
+        runs.events.clear()
+        done = reproduce.reproduce("demo", shard=f"{index}/{count}")
+        assert set(runs.started) == {path.name[:2] for path in done} - {"02"}  # 02 is done, and others read its files
+        slices.append([path.name[:2] for path in done])
+    assert sorted(sum(slices, [])) == NUMBERS
+    assert max(map(len, slices)) - min(map(len, slices)) <= 1
+    assert len(entries(root)) == 7 and ledger == ["demo"] * (count + 1)
+
+
+def test_a_shard_says_what_has_to_run_first(repository, runs):
+    with pytest.raises(ValueError, match="03_trial.ipynb needs 02_trial.ipynb of another shard; .*--only 02` first"):
+        reproduce.reproduce("demo", shard="1/2")
+    reproduce.reproduce("demo", shard="1/1")
+    assert runs.started == NUMBERS
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "1/-3", "1", "a/b", "1/2/3", ""])
+def test_other_shards_are_refused(repository, runs, capsys, shard):
+    assert cli.main(["reproduce", "--shard", shard]) == 2
+    assert "shard must be i/n with i from 1 to n" in capsys.readouterr().err and not runs.events
+
+
+@pytest.mark.parametrize(
+    "options, message", [(["--jobs", "0"], "jobs must be"), (["--only", "01", "--shard", "1/2"], "no shard")]
+)
+def test_other_bad_options_are_refused(repository, runs, capsys, options, message):
+    root, ledger = repository
+    assert cli.main(["reproduce", *options]) == 2
+    assert message in capsys.readouterr().err and not runs.events and not ledger and not (root / "results").exists()
+
+
+def test_the_project_s_own_profiles_state_what_they_need(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDTP_RESULTS", str(tmp_path))
+    for profile, wanted in {
+        "demo": [],
+        "demo_full": ["07"],
+        "paper": ["03", "04", "05", "06", "07", "08", "09"],
+    }.items():
+        jobs = plan(profile)
+        assert [job.number for job in jobs if job.needs(jobs)] == wanted
+        assert {other.number for job in jobs for other in job.needs(jobs)} <= {"02"}
+
+
+def test_every_writer_s_folder_is_named_in_a_profile():
+    said = [path.read_text() for path in paths.PROFILES.glob("*/*.yaml")]
+    for folder, number in WRITERS.items():
+        assert any(f"{folder}" in text and f"written by notebook {number}" in text for text in said)
+
+
+@pytest.mark.slow
+def test_notebooks_run_in_processes_of_their_own(repository, capsys):
+    root, ledger = repository
+    for number in NUMBERS[3:]:
+        (paths.PROFILES / "demo" / f"{number}.yaml").unlink()
+    show = "import os\nprint(factor, os.environ['OMP_NUM_THREADS'], os.path.basename(os.getcwd()))"
+    for number in ("02", "03"):
+        write_notebook(root / "notebooks" / f"{number}_trial.ipynb", show, parameters="factor = 2\nfolder = ''")
+    write_notebook(root / "notebooks" / "01_trial.ipynb", "1 / 0", parameters="factor = 2")
+    assert cli.main(["reproduce", "--jobs", "2"]) == cli.FAILED
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("sdtp: error: 1 of 3 notebooks failed: notebook 01_trial.ipynb failed: ZeroDivisionError")
+    folder = root / "results" / "demo" / "notebooks"
+    assert [outputs(folder / f"{number}_trial.ipynb") for number in ("02", "03")] == ["3 1 notebooks\n"] * 2
+    assert entries(root) == ["02_trial.json", "03_trial.json"] and ledger == ["demo"]
+    assert not list(folder.glob("*.partial")) and "ZeroDivisionError" in (folder / "01_trial.ipynb").read_text()
+
+
+def test_the_job_of_a_process_reports_in_one_line(tmp_path):
+    """A process that could not even start its notebook."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(side_by_side.__file__).parents[1])}
+    command = [sys.executable, "-m", "sdtp_lib.side_by_side", f'["{tmp_path}/no.ipynb", "{tmp_path}/copy.ipynb", {{}}]']
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "no.ipynb failed" in done.stderr.splitlines()[-1]
