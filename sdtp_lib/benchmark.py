@@ -43,13 +43,14 @@ def profile(
     device: str | None = None,
     revision: str | None = None,
     memory: bool = False,
+    device_map: str | Mapping[str, int | str] | None = None,
     **options,
 ) -> dict:
     """Time one schedule, or with `config="none"` the full model alone, and write one result file.
 
     Args:
         mode, config, lengths, options: see `Plan`.
-        model, dtype, device, revision: see `models.load_model`.
+        model, dtype, device, revision, device_map: see `models.load_model`.
         pruner: folder of a trained pruner; a shape needs none.
         memory: on a CPU, read peak memory too, in fresh processes (`resident_peaks`); a GPU's sweep reads it anyway.
         output: result file; by default `latency_results_<config>.json` (`none`: `..._baseline.json`) of the profile.
@@ -62,9 +63,11 @@ def profile(
         FileNotFoundError: for a missing model or pruner folder. Neither leaves a file behind.
     """
     plan = Plan(mode, [config], lengths, **options)
+    if memory and device_map is not None:
+        raise ValueError("peak memory of fresh processes is read on one CPU, not with a device map")
     if pruner is not None and not Path(pruner).is_dir():
         raise FileNotFoundError(f"pruner folder {pruner} does not exist")  # before minutes are spent on the model
-    loaded, _ = models.load_model(model, dtype, device, revision, plan.seed)
+    loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map)
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
     same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision) if memory else None

@@ -12,6 +12,7 @@ from .schedule import PRESET_NAMES
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 MODES = ("prefill", "end2end")
 DECODES = ("sdpa", "grouped")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 DTYPES = ("bfloat16", "float16", "float32")
 BAD_INPUT, FAILED = 2, 1
 # A command that hands every argument on, --help included: to its own parser none of them looks like an option.
@@ -72,6 +73,10 @@ def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, he
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
 
 
+def _device_map_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device-map", choices=DEVICE_MAPS, default=None, help="lay the model over all devices")
+
+
 def _mark_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     parser.add_argument(
@@ -116,6 +121,7 @@ def _profile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", action="store_true", help="on a CPU, read peak memory too, in fresh processes")
     _model_options(parser, "scaled-mistral", "bfloat16",
                    "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
+    _device_map_option(parser)
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +136,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
     parser.add_argument("--resume", action="store_true", help="go on with the samples of an interrupted run")
     _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
+    _device_map_option(parser)
 
 
 def _lm_eval_options(parser: argparse.ArgumentParser) -> None:

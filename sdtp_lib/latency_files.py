@@ -9,7 +9,8 @@ from typing import Any
 from . import results
 
 PREFILL_FOLDER = "prefill"  # below a profile's results; beside it, in no folder of their own, lie the end-to-end sweeps
-ALIKE = ("model", "dtype", "device")  # a speedup beside another machine's seconds would say nothing
+# A speedup beside the seconds of another machine, or of more devices, would say nothing.
+ALIKE = ("model", "dtype", "device", "devices")
 
 
 def read_latency(path: str | os.PathLike, configs: Sequence[str], mode: str) -> dict:

@@ -6,6 +6,7 @@ Latency, memory and FLOPs do not depend on the weights, so a shape is enough to 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import paths
+from .placement import check_device_map, spread
 from .schedule import PruningSchedule
 from .scorers import TokenPruner
 
@@ -47,6 +49,7 @@ def load_model(
     device: str | torch.device | None = None,
     revision: str | None = None,
     seed: int = 0,
+    device_map: str | Mapping[str, int | str] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """A causal language model in eval mode, without gradients, with sdpa attention, and its tokenizer.
 
@@ -57,26 +60,29 @@ def load_model(
         device: see `pick_device`.
         revision: commit to load from the Hub.
         seed: of a shape's random weights.
+        device_map: lays the model over several devices in place of one, see `placement.check_device_map`.
 
     Returns:
         (model, tokenizer); the tokenizer is None if there is none, and pads on the left. `model.name_or_path` says what
         was loaded, for result files.
 
     Raises:
-        ValueError: for an unknown name or dtype, or damaged weights.
+        ValueError: for an unknown name, dtype or device map, a device besides a device map, or damaged weights.
         FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    device, name = pick_device(device), os.fspath(name)
+    check_device_map(device_map, device)
+    device, name = torch.device("cpu") if device_map else pick_device(device), os.fspath(name)
     demos = {"demo": paths.DEMO_CHECKPOINT, "demo-dense": paths.DENSE_CHECKPOINT}
     if name in SHAPES:
         model, tokenizer, label = _random_model(MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed), None, name
+        model = spread(model, device_map) if device_map else model
     elif name in demos or os.path.isdir(name):
-        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype])
+        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], device_map)
         label = name
     elif name.count("/") == 1 and name[0] not in "./~":
-        model, tokenizer = _from_hub(name, revision, DTYPES[dtype])
+        model, tokenizer = _from_hub(name, revision, DTYPES[dtype], device_map)
         label = f"{name}@{model.config._commit_hash or revision}"
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
@@ -84,7 +90,8 @@ def load_model(
         known = ", ".join([*demos, *SHAPES])
         raise ValueError(f"unknown model {name!r}; known: {known}, a folder, or owner/model on the Hub")
     model.name_or_path = label
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    model = model if device_map else model.to(device)
+    return model.eval().requires_grad_(False), tokenizer
 
 
 def load_pruner(
@@ -122,7 +129,7 @@ def _random_model(config: MistralConfig, dtype: torch.dtype, device: torch.devic
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+def _from_folder(folder: Path, dtype: torch.dtype, device_map: str | Mapping | None):
     if not folder.is_dir():
         raise FileNotFoundError(f"model folder {folder} does not exist")
     if not (folder / "config.json").is_file():
@@ -130,16 +137,16 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, Pre
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model folder {folder} has no safetensors weights; pickled weights are never loaded")
     try:
-        model = _pretrained(str(folder), dtype, local_files_only=True)
+        model = _pretrained(str(folder), dtype, device_map=device_map, local_files_only=True)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"weights in {folder} are damaged: {str(error).splitlines()[0]}") from None
     has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
     return model, _tokenizer(str(folder), local_files_only=True) if has_tokenizer else None
 
 
-def _from_hub(name: str, revision: str | None, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _from_hub(name: str, revision: str | None, dtype: torch.dtype, device_map: str | Mapping | None):
     try:
-        return _pretrained(name, dtype, revision=revision), _tokenizer(name, revision=revision)
+        return _pretrained(name, dtype, device_map=device_map, revision=revision), _tokenizer(name, revision=revision)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise FileNotFoundError(f"{name} is no folder here and did not load from the Hub: {reason}") from None

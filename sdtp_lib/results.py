@@ -14,7 +14,7 @@ from typing import Any
 
 from . import paths
 
-RESUME_KEYS = ("schedule", "model", "device", "torch", "transformers", "dtype")
+RESUME_KEYS = ("schedule", "model", "device", "devices", "torch", "transformers", "dtype")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -79,7 +79,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def environment_record(model: Any = None) -> dict[str, Any]:
-    """Device, versions and commit of this run, as plain JSON values.
+    """Device, versions and commit of this run, as plain JSON values; of a model laid over several also which `devices`.
 
     Args:
         model: whose `device` counts; anything without one stands for the GPU if there is one, else the CPU.
@@ -87,8 +87,10 @@ def environment_record(model: Any = None) -> dict[str, Any]:
     import torch
 
     device = getattr(model, "device", None) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    places = getattr(model, "hf_device_map", None) or {}
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        **({"devices": sorted(map(str, {*places.values()}))} if len({*places.values()}) > 1 else {}),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": version("transformers"),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from .placement import gpus_of
+
 
 @dataclass(frozen=True)
 class Run:
@@ -20,7 +22,8 @@ class Run:
             to the last new token without a halt. Decode and total are None if nothing was decoded.
         kv_lengths: keys per layer, and `kv_bytes` of keys and values, read from the cache right after the prefill.
         new_tokens: (batch, new) token ids.
-        peak_bytes: most memory allocated on the GPU during the run; None on a CPU, where only the process has a peak.
+        peak_bytes: most memory allocated during the run, of several GPUs their sum; None on a CPU, where only the
+            process has a peak.
     """
 
     prompt_tokens: int
@@ -62,15 +65,15 @@ def timed_run(model: PreTrainedModel, input_ids: Tensor, new_tokens: int) -> Run
     The first new token comes from the prefill's last-token logits, so `new_tokens - 1` steps follow; an end-of-sequence
     token does not stop them. Enter a `TokenPruning` context around the call to time the pruned model.
     """
-    device, cache, clock = model.device, DynamicCache(config=model.config), Clock(model.device)
+    cache, clock, gpus = DynamicCache(config=model.config), Clock(model.device), gpus_of(model)
 
     def next_token(ids: Tensor) -> Tensor:
         output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1].argmax(dim=-1, keepdim=True)
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        torch.cuda.synchronize(device)
+    for gpu in gpus:
+        torch.cuda.reset_peak_memory_stats(gpu)
+        torch.cuda.synchronize(gpu)
     start = clock.read()
     tokens = [next_token(input_ids)]
     prefilled = clock.read()
@@ -89,5 +92,5 @@ def timed_run(model: PreTrainedModel, input_ids: Tensor, new_tokens: int) -> Run
         kv_lengths=kv_lengths,
         kv_bytes=kv_bytes,
         new_tokens=torch.cat(tokens, dim=1),
-        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        peak_bytes=sum(map(torch.cuda.max_memory_allocated, gpus)) if gpus else None,
     )

@@ -8,10 +8,18 @@ import torch
 from accelerate import dispatch_model
 from helpers import close, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
 
-from sdtp_lib import TokenPruning
+from sdtp_lib import PruningSchedule, TokenPruning, cli
 from sdtp_lib.baselines import BASELINES
+from sdtp_lib.latency_files import check_alike
+from sdtp_lib.models import SHAPES, load_model, load_pruner
+from sdtp_lib.placement import DEVICE_MAPS
+from sdtp_lib.results import environment_record
 
 LAYERS = 6
+SMALL = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=97,
+)  # fmt: skip
 PLACES = {
     "disk": ["cpu", "cpu", "disk", "disk", "cpu", "disk"],
     "all-on-disk": ["disk"] * LAYERS,
@@ -50,6 +58,85 @@ def test_every_baseline_scores_offloaded_layers(tmp_path, method):
             generate(model, ids, mask)
         kept.append(trace.kept_positions[5])
     assert torch.equal(*kept)
+
+
+def test_a_model_loaded_over_cpu_and_disk_decodes_the_same(tmp_path):
+    """By the library's own loader; the prefill and 8 decode steps."""
+    tiny_model("qwen2").save_pretrained(tmp_path / "model")
+    device_map = {f"model.layers.{layer}": "disk" if layer in (1, 3, 5) else "cpu" for layer in range(LAYERS)}
+    device_map |= {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    schedule, (ids, mask) = schedule_of(), random_prompts([40, 23])
+    pruning, found = TokenPruning(schedule, tiny_pruner(schedule.layers)), []
+    for options in ({"device": "cpu"}, {"device_map": device_map}):
+        model, _ = load_model(tmp_path / "model", "float32", **options)
+        with pruning(model) as trace:
+            found.append((*generate(model, ids, mask, steps=9), trace.kept_positions))
+    assert sum(weight.is_meta for weight in model.model.layers[3].parameters()) > 0 and not model.training
+    assert environment_record(model)["devices"] == ["cpu", "disk"]
+    (tokens, logits, kept), (new, ours, spread) = found
+    assert logits.shape[1] == 9 and torch.equal(new, tokens) and close(ours, logits)
+    assert all(torch.equal(spread[layer], kept[layer]) for layer in schedule.layers)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_split_between_gpu_and_cpu_gives_the_tokens_of_the_gpu_alone(tmp_path):
+    tiny_model("qwen2").save_pretrained(tmp_path / "model")
+    device_map = {f"model.layers.{layer}": 0 if layer < 4 else "cpu" for layer in range(LAYERS)}
+    device_map |= {"model.embed_tokens": 0, "model.norm": 0, "model.rotary_emb": 0, "lm_head": 0}
+    schedule, (ids, mask), found = schedule_of(), random_prompts([40, 23]), []
+    for options in ({"device": "cuda"}, {"device_map": device_map}):
+        model, _ = load_model(tmp_path / "model", "float32", **options)
+        with TokenPruning(schedule, tiny_pruner(schedule.layers))(model) as trace:
+            new, logits = generate(model, ids.cuda(), mask.cuda(), steps=9)
+        found.append((new, logits, [trace.kept_positions[layer].cpu() for layer in schedule.layers]))
+    assert environment_record(model)["devices"] == ["0", "cpu"]
+    (tokens, expected, kept), (new, ours, spread) = found
+    assert torch.equal(new, tokens) and close(ours, expected) and all(map(torch.equal, spread, kept))
+
+
+@pytest.mark.parametrize("device_map", DEVICE_MAPS)
+def test_a_shape_is_laid_over_the_devices_there_are(monkeypatch, device_map):
+    monkeypatch.setitem(SHAPES, "small", SMALL)
+    alone, _ = load_model("small", "float32", "cpu")
+    spread, _ = load_model("small", "float32", device_map=device_map)
+    ids = random_prompts([20])[0] % SMALL["vocab_size"]
+    if not torch.cuda.is_available():
+        assert torch.equal(spread(ids).logits, alone(ids).logits)
+    pruner = load_pruner(None, spread, PruningSchedule((1,)))
+    with TokenPruning(PruningSchedule((1,), keep_ratio=0.5, min_local_tokens=2), pruner)(spread) as trace:
+        spread.generate(ids.to(spread.device), max_new_tokens=2)
+    assert trace.kv_lengths[0] == 20 > trace.kv_lengths[1]
+
+
+def test_commands_take_a_device_map(monkeypatch, tmp_path, capsys):
+    """On a CPU alone all of the model lies there, so the results are those without the option."""
+    monkeypatch.setitem(SHAPES, "small", SMALL)
+    profile = ["profile", "--mode", "prefill", "--config", "keep07", "--lengths", "64", "--model", "small"]
+    profile += ["--repeats", "1", "--dtype", "float32", "--output", str(tmp_path / "latency.json")]
+    assert cli.main([*profile, "--device-map", "auto"]) == 0
+    assert "64" in json.loads((tmp_path / "latency.json").read_text())["results"]
+    evaluate = ["evaluate", "--tasks", "singledoc_qa", "--method", "sdtp", "--limit", "1", "--dtype", "float32"]
+    found = []
+    for name, options in {"plain": ["--device", "cpu"], "map": ["--device-map", "auto"]}.items():
+        output = tmp_path / f"{name}.json"
+        assert cli.main([*evaluate, *options, "--output", str(output)]) == 0
+        found.append([json.loads(row) for row in output.with_name(f"{name}.samples.jsonl").read_text().splitlines()])
+    if not torch.cuda.is_available():
+        assert found[0] == found[1]
+    capsys.readouterr()
+    for wrong, words in {
+        (*evaluate, "--device", "cpu", "--device-map", "auto"): "give a device map or a device, not both",
+        (*profile, "--memory", "--device-map", "auto"): "peak memory of fresh processes is read on one CPU",
+    }.items():
+        assert cli.main([*wrong]) == 2 and words in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown device map 'everywhere'; known: auto, balanced"):
+        load_model("small", device_map="everywhere")
+
+
+def test_speedups_of_other_devices_are_not_put_side_by_side():
+    one, two = ({"metadata": {"device": "GPU", "devices": devices}} for devices in (None, ["0", "1"]))
+    with pytest.raises(ValueError, match=r"b.json has devices \['0', '1'\], but a.json has None"):
+        check_alike({"a.json": one, "b.json": two}, "prefill")
 
 
 def to_meta(value):

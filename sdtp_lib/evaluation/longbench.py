@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -43,6 +43,7 @@ def evaluate(
     revision: str | None = None,
     profile: str | None = None,
     resume: bool = False,
+    device_map: str | Mapping[str, int | str] | None = None,
 ) -> dict:
     """Score a model on tasks under one method: what `sdtp evaluate` runs.
 
@@ -63,6 +64,7 @@ def evaluate(
         profile: recorded with the result.
         resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
             tasks and limit may differ, as samples are looked up one by one.
+        device_map: lays the model over several devices, see `load_model`; not with several processes.
 
     Returns:
         What `summarise` gives, and `metadata`.
@@ -73,6 +75,10 @@ def evaluate(
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     workers = Workers.of_launch(device)
+    if device_map is not None and workers.count > 1:
+        raise ValueError(
+            "several processes cannot each lay the model over all devices; start one, or drop the device map"
+        )
     names = expand_tasks(tasks)
     check_names(method, schedule, pruner)
     if output is not None:
@@ -83,7 +89,7 @@ def evaluate(
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
-    loaded, tokenizer = load_with_tokenizer(model, dtype, workers.device(device), revision)
+    loaded, tokenizer = load_with_tokenizer(model, dtype, workers.device(device), revision, device_map)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
@@ -159,14 +165,17 @@ def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.P
 
 
 def load_with_tokenizer(
-    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
+    device_map: str | Mapping[str, int | str] | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
     """What `load_model` gives, of a model that can read text.
 
     Raises:
         ValueError: also if the model has no tokenizer.
     """
-    model, tokenizer = (None, None) if name in SHAPES else load_model(name, dtype, device, revision)
+    model, tokenizer = (
+        (None, None) if name in SHAPES else load_model(name, dtype, device, revision, device_map=device_map)
+    )
     if tokenizer is None:
         raise ValueError(f"model {name} has no tokenizer, so it cannot be evaluated")
     return model, tokenizer
