@@ -15,6 +15,7 @@ from . import paths, results
 from .claims import CLAIMS, CONTROLS, Claim
 from .latency_files import PREFILL_FOLDER
 from .question_claims import BEYOND
+from .scale_plan import plan_section
 
 PROFILES = ("demo", "demo_full", "latency_cpu", "latency_7b", "paper")
 ON_THE_DEMO = ("demo", "demo_full")  # profiles of the demo model, whose numbers are never the paper's
@@ -148,7 +149,7 @@ def write_ledger(profile: str = "demo") -> Path:
     parts = [INTRODUCTION, f"The rows of the first table: {summary}.\n"]
     for title, rows in tables.items():
         parts.append(f"## {title}\n\n{results.markdown_table([row for row, _ in rows])}\n")
-    parts += [f"## What runs it in the paper's own setting\n\n{_commands()}\n", DISAGREEMENTS]
+    parts += [f"## What runs it in the paper's own setting\n\n{_commands()}\n", plan_section(), DISAGREEMENTS]
     path = paths.results() / "REPRODUCTION.md"
     results.write_text(path, "\n".join(parts))
     return path
