@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from .launched import is_main, processes
 from .schedule import PRESET_NAMES
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for bad input, 1 for a notebook that failed."""
     options = vars(build_parser().parse_args(arguments))
     command = options.pop("command")
+    if processes() > 1 and command not in (_train, _evaluate):
+        return _complain(ValueError("of the commands, train and evaluate alone run in several processes"), BAD_INPUT)
     try:
         command(**options)
     except (ValueError, OSError) as error:
@@ -97,6 +100,7 @@ def _train_options(parser: argparse.ArgumentParser) -> None:
     kinds = "mlp, the paper's module, or question_aware, which reads the question as well"
     parser.add_argument("--kind", default="mlp", metavar="NAME", help=kinds)
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes over the marks")
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="prompts in one step")
     parser.add_argument("--without", nargs="+", choices=("rank", "mse"), default=(), help="losses to leave out")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
@@ -207,7 +211,6 @@ def _evaluate(**options) -> None:
     """Score answers on LongBench or LongBench-mini under one method."""
     from .evaluation.longbench import evaluate
     from .results import markdown_table
-    from .workers import is_main
 
     summary = evaluate(**options)
     if not is_main():

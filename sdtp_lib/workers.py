@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -10,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from .launched import processes
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(days=7)  # one process may be done with its share hours before another
@@ -37,7 +38,7 @@ class Workers:
         Args:
             device: "cpu" for processes that compute there, on a machine with GPUs as well.
         """
-        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "LOCAL_RANK" not in os.environ:
+        if processes() == 1:
             return cls()
         from accelerate import PartialState  # takes seconds, which a process alone shall not wait
 
@@ -120,8 +121,3 @@ class Workers:
         """Return when every process has come here."""
         if self.state is not None:
             self.state.wait_for_everyone()
-
-
-def is_main() -> bool:
-    """Whether this process is alone or the main one, told without importing anything."""
-    return os.environ.get("RANK", "0") == "0" or int(os.environ.get("WORLD_SIZE", 1)) == 1
