@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 2 for bad input, 1 for a notebook that failed."""
     options = vars(build_parser().parse_args(arguments))
     command = options.pop("command")
-    if processes() > 1 and command not in (_train, _evaluate):
-        return _complain(ValueError("of the commands, train and evaluate alone run in several processes"), BAD_INPUT)
+    if processes() > 1 and command not in (_mark, _train, _evaluate):
+        message = "of the commands, mark, train and evaluate alone run in several processes"
+        return _complain(ValueError(message), BAD_INPUT)
     try:
         command(**options)
     except (ValueError, OSError) as error:

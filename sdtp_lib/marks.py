@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,19 @@ class MarksWriter:
         return {name: samples for name, samples in self.shards.items() if name not in self.manifest["shards"]}
 
     def write(self, name: str, saliency: Sequence[Tensor]) -> None:
-        """Write shard `name`, whole or not at all; `saliency` has (layers, prompt_tokens) for each of its samples."""
+        """Write shard `name`, whole or not at all; `saliency` has (layers, prompt_tokens) for each of its samples.
+
+        It counts as written once `enter` has put it into the manifest on disk.
+        """
         path, partial = self.folder / name, self.folder / f"{name}.partial"
         ids = torch.cat([sample.input_ids for sample in self.shards[name]]).to(torch.int32)
         save_file({"input_ids": ids, "saliency": torch.cat(list(saliency), dim=1).float().contiguous()}, partial)
         os.replace(partial, path)
         self.manifest["shards"][name] = _sha256(path)
-        self.manifest["shards"] = dict(sorted(self.manifest["shards"].items()))
+
+    def enter(self, shards: Mapping[str, str]) -> None:
+        """Put shards, name -> SHA-256, into the manifest on disk, besides those of this writer."""
+        self.manifest["shards"] = dict(sorted({**self.manifest["shards"], **shards}.items()))
         write_json(self.folder / MANIFEST_FILE, self.manifest)
 
 

@@ -13,7 +13,6 @@ from functools import partial
 import torch
 import transformers
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import ModelAdapter
@@ -23,6 +22,7 @@ from .models import load_model
 from .passes import target_logits
 from .samples import Batch, Sample, encode_pairs
 from .schedule import PruningSchedule
+from .workers import Workers
 
 TARGETS = ("answer", "all")
 SHARD_SIZE = 64
@@ -133,6 +133,8 @@ def mark(
 ) -> Marks:
     """Mark prompts and write them to the folder `output`; run again, it goes on where it was interrupted.
 
+    Under `accelerate launch` or torchrun the processes share the shards, to the very same marks; all must see `output`.
+
     Args:
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         data: "demo", "demo-dense", "dolly", a Hub name, or a file or folder with Dolly's JSONL.
@@ -154,7 +156,8 @@ def mark(
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
-    network, tokenizer = load_model(model, dtype=dtype, device=device, revision=revision)
+    workers = Workers.of_launch(device)
+    network, tokenizer = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     if tokenizer is None:
         raise ValueError(f"model {network.name_or_path!r} has no tokenizer, so there is nothing to mark")
     depth = len(ModelAdapter.of(network).layers)
@@ -169,25 +172,35 @@ def mark(
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
         "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
     }  # fmt: skip
-    writer = MarksWriter(output, settings, samples, SHARD_SIZE)
-    mark_samples(network, writer, layers, target, batch_size)
+    make = partial(MarksWriter, output, settings, samples, SHARD_SIZE)
+    writer = make() if workers.main else None
+    workers.wait()  # the main process has made the folder, for the others to find
+    mark_samples(network, writer or make(), layers, target, batch_size, workers)
     return load_marks(output)
 
 
 def mark_samples(
-    model: PreTrainedModel, writer: MarksWriter, layers: Sequence[int], target: str, batch_size: int
-) -> None:
-    """Write every shard that `writer` still misses, with a progress bar over its prompts."""
-    missing = writer.missing()
-    with tqdm(total=sum(map(len, missing.values())), desc="mark", unit="prompt") as bar:
-        for name, samples in missing.items():
-            found: dict[str, Tensor] = {}
-            by_length = sorted(samples, key=lambda sample: len(sample.input_ids))
-            for start in range(0, len(by_length), batch_size):
-                group = by_length[start : start + batch_size]
-                found.update(_saliency_of(model, group, layers, target))
-                bar.update(len(group))
-            writer.write(name, [found[sample.id] for sample in samples])
+    model: PreTrainedModel, writer: MarksWriter, layers: Sequence[int], target: str, batch_size: int,
+    workers: Workers | None = None,
+) -> None:  # fmt: skip
+    """Write every shard that `writer` still misses, with a progress bar over its prompts.
+
+    Several `workers` take a shard each, then enter these together, so that one of them alone writes the manifest.
+    """
+    workers, missing = workers or Workers(), writer.missing()
+    rounds = [list(missing)[start : start + workers.count] for start in range(0, len(missing), workers.count)]
+    with workers.bar(total=sum(map(len, missing.values())), desc="mark", unit="prompt") as bar:
+        for names in rounds:
+            for name in workers.share(names):
+                found: dict[str, Tensor] = {}
+                by_length = sorted(missing[name], key=lambda sample: len(sample.input_ids))
+                for start in range(0, len(by_length), batch_size):
+                    group = by_length[start : start + batch_size]
+                    found.update(_saliency_of(model, group, layers, target))
+                    bar.update(len(group))
+                writer.write(name, [found[sample.id] for sample in missing[name]])
+            shards = workers.gather([(name, writer.manifest["shards"][name]) for name in workers.share(names)])
+            workers.on_main(partial(writer.enter, dict(shards)))
 
 
 def _saliency_of(

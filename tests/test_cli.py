@@ -181,13 +181,13 @@ def test_public_names_load_on_first_use():
         sdtp_lib.Nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("command", (["mark", "--output", "x"], ["profile", "--mode", "prefill", "--config", "none"]))
+@pytest.mark.parametrize("command", (["reproduce"], ["profile", "--mode", "prefill", "--config", "none"]))
 def test_commands_of_one_process_are_refused_in_several(monkeypatch, tmp_path, capsys, command):
     monkeypatch.chdir(tmp_path)
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert cli.main(command) == 2
     assert capsys.readouterr().err == (
-        "sdtp: error: of the commands, train and evaluate alone run in several processes\n"
+        "sdtp: error: of the commands, mark, train and evaluate alone run in several processes\n"
     )
     assert not list(tmp_path.iterdir())

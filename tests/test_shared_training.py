@@ -1,14 +1,16 @@
 """Several processes share the batches of a training: losses and weights are those of one process up to rounding."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from helpers import tiny_model
 from launch import launch
+from small_records import small_model, small_tokenizer
 from test_training import LAYERS, SCHEDULE, write_marks
 
-from sdtp_lib import TokenPruner
+from sdtp_lib import TokenPruner, saliency
 from sdtp_lib.draws import RowDraws, uniform
 from sdtp_lib.kept_states import KeptStates
 from sdtp_lib.objective import Objective
@@ -145,6 +147,32 @@ def test_two_processes_train_as_one(tmp_path):
         resumed = json.loads((tmp_path / f"resumed{index}.json").read_text())
         assert resumed == [json.loads(line) for line in straight.splitlines()]
     assert torch.equal(weights(tmp_path / "two" / "broken"), weights(tmp_path / "two" / "plain"))
+
+
+@pytest.mark.slow
+def test_two_processes_mark_as_one(tmp_path):
+    """Five shards of two samples, the third of which is there already."""
+    small_model().save_pretrained(tmp_path / "model")
+    small_tokenizer().save_pretrained(tmp_path / "model")
+    rows = [{"instruction": f"Say {i}", "context": "so " * (i + 1), "response": f"It is {i}."} for i in range(10)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = dict(data=data, num_samples=10, layers=(2, 4), device="cpu", batch_size=2)
+    script = "import sys; from sdtp_lib import saliency; saliency.SHARD_SIZE = 2; from pathlib import Path\n"
+    script += f"saliency.mark(Path(sys.argv[1]), output=Path(sys.argv[2]), **{options!r})".replace("PosixPath", "Path")
+    (tmp_path / "script.py").write_text(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saliency, "SHARD_SIZE", 2)
+        one = saliency.mark(tmp_path / "model", output=tmp_path / "one", **options)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shards = [f"shard-{i:05d}.safetensors" for i in range(5)]
+    for name in shards[:2] + shards[3:]:
+        (tmp_path / "two" / name).unlink()
+    done = launch(tmp_path / "script.py", tmp_path / "model", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    for name in ("manifest.json", *shards):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert len(one.samples) == 10 and len(list((tmp_path / "two").iterdir())) == 6
 
 
 @pytest.mark.slow
