@@ -21,7 +21,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` to `path`, making its folder; an existing file is replaced in one step or left as it was."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # same folder: a rename across disks is a copy
+    writer = f"{platform.node()}.{os.getpid()}"  # other machines may write here too
+    partial = path.with_name(f".{path.name}.{writer}.partial")  # same folder: a rename across disks is a copy
     try:
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)

@@ -47,14 +47,11 @@ def take_shard(jobs: Sequence[Job], shard: str) -> list[Job]:
 def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
     """Run every job in a process of its own, at most `count` at a time; one that needs another comes after it.
 
-    The machine's threads are divided among them. A notebook that times runs when no other does.
+    The machine's threads are divided among them. A notebook that times runs when no other does, on all threads.
 
     Raises:
         NotebookFailed: at the end, naming every notebook that failed and those that had needed one of them.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, threads // count))}
-    environment["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     waiting, running, problems = list(jobs), {}, {}
     with tqdm(total=len(jobs), unit="notebook") as bar, ThreadPoolExecutor(count) as pool:
         while waiting or running:
@@ -64,7 +61,7 @@ def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
                     problems[job] = f"{job.notebook.name} was not run: it needs {lost[0].notebook.name}"
                     bar.update()
                 elif _may_start(job, before, waiting, list(running.values()), count):
-                    running[pool.submit(_run, job, environment)] = job
+                    running[pool.submit(_run, job, _environment(job, count))] = job
                 else:
                     continue
                 waiting.remove(job)
@@ -87,6 +84,15 @@ def _may_start(job: Job, before: Sequence[Job], waiting: Sequence[Job], running:
     return len(running) < count
 
 
+def _environment(job: Job, count: int) -> dict[str, str]:
+    """Of the process of a job that runs beside `count - 1` others."""
+    environment, threads = dict(os.environ), int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    if job.number not in TIMED:
+        environment["OMP_NUM_THREADS"] = str(max(1, threads // count))
+    environment["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return environment
+
+
 def _run(job: Job, environment: dict[str, str]) -> tuple[str, str | None]:
     """Execute one notebook; returns its digest and what went wrong, None if nothing did."""
     digest, task = job.digest(), [str(job.notebook), str(job.executed), job.parameters]
@@ -97,7 +103,8 @@ def _run(job: Job, environment: dict[str, str]) -> tuple[str, str | None]:
     if process.returncode == 0:
         return digest, None
     lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
-    return digest, lines[-1] if lines else f"{job.notebook.name} failed with status {process.returncode}"
+    said = lines[-1] if lines and process.returncode > 0 else f"exit status {process.returncode}"  # below 0: a signal
+    return digest, said if job.notebook.name in said else f"{job.notebook.name} failed: {said}"
 
 
 def _main(task: str) -> int:

@@ -191,3 +191,8 @@ def test_commands_of_one_process_are_refused_in_several(monkeypatch, tmp_path, c
         "sdtp: error: of the commands, mark, train and evaluate alone run in several processes\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_launchers_can_run_the_module():
+    done = subprocess.run([sys.executable, "-m", "sdtp_lib.cli", "evaluate", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage: sdtp evaluate")

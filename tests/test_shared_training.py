@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -60,6 +61,20 @@ def check_alike(ours, theirs):
             assert one[name] == pytest.approx(other[name], rel=2e-3, abs=2e-4), (one["step"], name)
 
 
+@contextmanager
+def note_norms():
+    """Lists the gradients' norms before they are clipped: Adam's steps hardly tell if all gradients are halved."""
+    norms, clip = [], torch.nn.utils.clip_grad_norm_
+
+    def noting(*args):
+        norms.append(clip(*args).item())
+        return norms[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", noting)
+        yield norms
+
+
 def test_a_process_draws_for_its_rows_what_one_process_draws_for_them():
     seed = torch.Generator().manual_seed
     whole = uniform((2, 5, 7), seed(3))
@@ -99,12 +114,14 @@ import json, sys
 from pathlib import Path
 from sdtp_lib.marks import load_marks
 from sdtp_lib.workers import Workers
-from test_shared_training import RECIPES, toy, trainer
+from test_shared_training import RECIPES, note_norms, toy, trainer
 
 workers, model, home = Workers.of_launch("cpu"), toy(), Path(sys.argv[1])
-marks = load_marks(home / "marks")
+marks, norms = load_marks(home / "marks"), {}
 for name in RECIPES:
-    trainer(model, marks, home / "two" / name, name, workers).run()
+    with note_norms() as norms[name]:
+        trainer(model, marks, home / "two" / name, name, workers).run()
+(home / f"norms{workers.index}.json").write_text(json.dumps(norms))
 broken = trainer(model, marks, home / "two" / "broken", "plain", workers)
 step = broken.step
 
@@ -131,8 +148,12 @@ def test_two_processes_train_as_one(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = launch(tmp_path / "script.py", tmp_path)
     assert done.returncode == 0, done.stderr
+    norms = [json.loads((tmp_path / f"norms{index}.json").read_text()) for index in range(2)]
+    assert norms[0] == norms[1]
     for name in RECIPES:
-        alone = trainer(model, marks, tmp_path / "one" / name, name).run()
+        with note_norms() as alone_norms:
+            alone = trainer(model, marks, tmp_path / "one" / name, name).run()
+        assert norms[0][name] == pytest.approx(alone_norms, rel=1e-2)
         two = [json.loads(line) for line in (tmp_path / "two" / name / HISTORY_FILE).read_text().splitlines()]
         check_alike(two, alone)
         assert (weights(tmp_path / "two" / name) - weights(tmp_path / "one" / name)).abs().max() < 2e-3, name

@@ -32,12 +32,12 @@ class Runs:
     """Stands in for the processes: what started and ended in which order, and which notebooks are to fail."""
 
     def __init__(self):
-        self.events, self.failing, self.lock, self.threads = [], set(), threading.Lock(), set()
+        self.events, self.failing, self.lock, self.threads = [], set(), threading.Lock(), {}
 
     def __call__(self, job, environment):
         with self.lock:
             self.events.append(("start", job.number))
-        self.threads.add(environment["OMP_NUM_THREADS"])
+        self.threads[job.number] = environment["OMP_NUM_THREADS"]
         time.sleep(0.05)
         if job.number in self.failing:
             problem = f"{job.notebook.name} failed: no luck"
@@ -77,7 +77,8 @@ def test_all_run_once_and_none_before_what_it_reads(repository, runs, monkeypatc
     done = reproduce.reproduce("demo", jobs=jobs)
     assert [path.name[:2] for path in done] == runs.started == NUMBERS and ledger == ["demo"]
     assert min(map(runs.events.index, [("start", "03"), ("start", "07")])) > runs.events.index(("end", "02"))
-    assert 1 < runs.most_at_a_time() <= jobs and runs.threads == {threads}
+    assert 1 < runs.most_at_a_time() <= jobs
+    assert runs.threads == {number: "8" if number in ("04", "05", "06") else threads for number in NUMBERS}
     assert entries(root) == [f"{number}_trial.json" for number in NUMBERS]
     runs.events.clear()
     reproduce.reproduce("demo", jobs=jobs, resume=True)
@@ -181,6 +182,19 @@ def test_notebooks_run_in_processes_of_their_own(repository, capsys):
     assert not list(folder.glob("*.partial")) and "ZeroDivisionError" in (folder / "01_trial.ipynb").read_text()
 
 
+@pytest.mark.parametrize(
+    "code, words", [("import os; os.kill(os.getpid(), 9)", "exit status -9"), ("1 / 0", "ZeroDiv")]
+)
+def test_a_process_that_dies_is_named(repository, monkeypatch, tmp_path, code, words):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}'\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(NotebookFailed, match=f"1 of 1 notebooks failed: 01_trial.ipynb failed: {words}"):
+        reproduce.reproduce("demo", only="01", jobs=2)
+
+
+@pytest.mark.slow
 def test_the_job_of_a_process_reports_in_one_line(tmp_path):
     """A process that could not even start its notebook."""
     environment = {**os.environ, "PYTHONPATH": str(Path(side_by_side.__file__).parents[1])}
