@@ -42,7 +42,7 @@ class Workers:
             return cls()
         from accelerate import PartialState  # takes seconds, which a process alone shall not wait
 
-        on_cpu = torch.device(device or "cuda").type == "cpu" or not torch.cuda.is_available()
+        on_cpu = str(device).startswith("cpu") or not torch.cuda.is_available()
         return cls(PartialState(cpu=on_cpu, timeout=PATIENCE))
 
     @property
