@@ -75,7 +75,7 @@ def _attention(hidden_states: Tensor, context: ScoringContext):
     """A function of a slice of queries that gives what they pay, (batch, queries, tokens), see `_paid`.
 
     Raises:
-        ValueError: for a layer whose query and key projections are not known.
+        ValueError: for a layer whose query and key projections are not known, or lie in several processes.
     """
     attention = getattr(context.module, "self_attn", getattr(context.module, "self_attention", None))
     return partial(_paid, attention, *_queries_and_keys(attention, hidden_states, context), context)
@@ -126,11 +126,17 @@ def _queries_and_keys(attention: nn.Module, hidden_states: Tensor, context: Scor
         return query.transpose(1, 2), key.transpose(1, 2)
     if hasattr(attention, "qkv_proj"):  # Phi-3: one projection, first all queries, then all keys, then all values
         fused = attention.qkv_proj(normed).unflatten(-1, (-1, attention.head_dim))
-        heads = attention.config.num_attention_heads
-        query, key = fused[:, :, :heads], fused[:, :, heads : heads + attention.config.num_key_value_heads]
+        heads, key_heads = attention.config.num_attention_heads, attention.config.num_key_value_heads
+        query, key = fused[:, :, :heads], fused[:, :, heads : heads + key_heads]
+        whole = fused.shape[2] == heads + 2 * key_heads
     else:
         heads = (-1, attention.head_dim)
         query, key = (proj(normed).unflatten(-1, heads) for proj in (attention.q_proj, attention.k_proj))
+        whole = query.shape[2] == attention.config.num_attention_heads
+    if not whole:  # each process would keep what its own heads look at
+        raise ValueError(
+            "attention scores need all heads in one process; they are not supported under tensor parallelism"
+        )
     if hasattr(attention, "q_norm"):  # Qwen3 and Gemma 3 normalise each head
         query, key = attention.q_norm(query), attention.k_norm(key)
     rotate = import_module(type(attention).__module__).apply_rotary_pos_emb  # families pair the dimensions differently
