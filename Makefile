@@ -7,7 +7,7 @@ NEWEST := .venv-newest/bin/python
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
 ENGINE_TESTS := $(addprefix tests/test_,$(addsuffix .py,schedule selection scorers pruner_files pruning families turns \
-  generation robustness placement compressed_cache baselines saliency flops limits question blend pooled))
+  generation robustness placement tensor_parallel compressed_cache baselines saliency flops limits question blend pooled))
 
 .PHONY: install reproduce notebooks test test-slow test-newest lint clean
 

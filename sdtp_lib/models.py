@@ -129,7 +129,9 @@ def _random_model(config: MistralConfig, dtype: torch.dtype, device: torch.devic
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, device_map: str | Mapping | None):
+def _from_folder(
+    folder: Path, dtype: torch.dtype, device_map: str | Mapping | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     if not folder.is_dir():
         raise FileNotFoundError(f"model folder {folder} does not exist")
     if not (folder / "config.json").is_file():
@@ -144,7 +146,9 @@ def _from_folder(folder: Path, dtype: torch.dtype, device_map: str | Mapping | N
     return model, _tokenizer(str(folder), local_files_only=True) if has_tokenizer else None
 
 
-def _from_hub(name: str, revision: str | None, dtype: torch.dtype, device_map: str | Mapping | None):
+def _from_hub(
+    name: str, revision: str | None, dtype: torch.dtype, device_map: str | Mapping | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         return _pretrained(name, dtype, device_map=device_map, revision=revision), _tokenizer(name, revision=revision)
     except OSError as error:

@@ -2,12 +2,19 @@
 
 import importlib
 import inspect
+import json
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from sdtp_lib import cli
+from sdtp_lib import cli, models
+
+SMALL = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=97,
+)  # fmt: skip
 
 TARGETS = {
     "mark": ("saliency", "mark", ["--output", "marks"]),
@@ -196,3 +203,26 @@ def test_commands_of_one_process_are_refused_in_several(monkeypatch, tmp_path, c
 def test_launchers_can_run_the_module():
     done = subprocess.run([sys.executable, "-m", "sdtp_lib.cli", "evaluate", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("usage: sdtp evaluate")
+
+
+def test_commands_take_a_device_map(monkeypatch, tmp_path, capsys):
+    """On a CPU alone all of the model lies there, so the results are those without the option."""
+    monkeypatch.setitem(models.SHAPES, "small", SMALL)
+    profile = ["profile", "--mode", "prefill", "--config", "keep07", "--lengths", "64", "--model", "small"]
+    profile += ["--repeats", "1", "--dtype", "float32", "--output", str(tmp_path / "latency.json")]
+    assert cli.main([*profile, "--device-map", "auto"]) == 0
+    assert "64" in json.loads((tmp_path / "latency.json").read_text())["results"]
+    evaluate = ["evaluate", "--tasks", "singledoc_qa", "--method", "sdtp", "--limit", "1", "--dtype", "float32"]
+    found = []
+    for name, options in {"plain": ["--device", "cpu"], "map": ["--device-map", "auto"]}.items():
+        output = tmp_path / f"{name}.json"
+        assert cli.main([*evaluate, *options, "--output", str(output)]) == 0
+        found.append([json.loads(row) for row in output.with_name(f"{name}.samples.jsonl").read_text().splitlines()])
+    if not torch.cuda.is_available():
+        assert found[0] == found[1]
+    capsys.readouterr()
+    for wrong, words in {
+        (*evaluate, "--device", "cpu", "--device-map", "auto"): "give a device map or a device, not both",
+        (*profile, "--memory", "--device-map", "auto"): "peak memory of fresh processes is read on one CPU",
+    }.items():
+        assert cli.main([*wrong]) == 2 and words in capsys.readouterr().err

@@ -8,7 +8,7 @@ import torch
 from accelerate import dispatch_model
 from helpers import close, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
 
-from sdtp_lib import PruningSchedule, TokenPruning, cli
+from sdtp_lib import PruningSchedule, TokenPruning
 from sdtp_lib.baselines import BASELINES
 from sdtp_lib.latency_files import check_alike
 from sdtp_lib.models import SHAPES, load_model, load_pruner
@@ -94,6 +94,11 @@ def test_a_model_split_between_gpu_and_cpu_gives_the_tokens_of_the_gpu_alone(tmp
     assert torch.equal(new, tokens) and close(ours, expected) and all(map(torch.equal, spread, kept))
 
 
+def test_other_device_maps_are_refused():
+    with pytest.raises(ValueError, match="unknown device map 'everywhere'; known: auto, balanced"):
+        load_model("scaled-mistral", device_map="everywhere")
+
+
 @pytest.mark.parametrize("device_map", DEVICE_MAPS)
 def test_a_shape_is_laid_over_the_devices_there_are(monkeypatch, device_map):
     monkeypatch.setitem(SHAPES, "small", SMALL)
@@ -106,31 +111,6 @@ def test_a_shape_is_laid_over_the_devices_there_are(monkeypatch, device_map):
     with TokenPruning(PruningSchedule((1,), keep_ratio=0.5, min_local_tokens=2), pruner)(spread) as trace:
         spread.generate(ids.to(spread.device), max_new_tokens=2)
     assert trace.kv_lengths[0] == 20 > trace.kv_lengths[1]
-
-
-def test_commands_take_a_device_map(monkeypatch, tmp_path, capsys):
-    """On a CPU alone all of the model lies there, so the results are those without the option."""
-    monkeypatch.setitem(SHAPES, "small", SMALL)
-    profile = ["profile", "--mode", "prefill", "--config", "keep07", "--lengths", "64", "--model", "small"]
-    profile += ["--repeats", "1", "--dtype", "float32", "--output", str(tmp_path / "latency.json")]
-    assert cli.main([*profile, "--device-map", "auto"]) == 0
-    assert "64" in json.loads((tmp_path / "latency.json").read_text())["results"]
-    evaluate = ["evaluate", "--tasks", "singledoc_qa", "--method", "sdtp", "--limit", "1", "--dtype", "float32"]
-    found = []
-    for name, options in {"plain": ["--device", "cpu"], "map": ["--device-map", "auto"]}.items():
-        output = tmp_path / f"{name}.json"
-        assert cli.main([*evaluate, *options, "--output", str(output)]) == 0
-        found.append([json.loads(row) for row in output.with_name(f"{name}.samples.jsonl").read_text().splitlines()])
-    if not torch.cuda.is_available():
-        assert found[0] == found[1]
-    capsys.readouterr()
-    for wrong, words in {
-        (*evaluate, "--device", "cpu", "--device-map", "auto"): "give a device map or a device, not both",
-        (*profile, "--memory", "--device-map", "auto"): "peak memory of fresh processes is read on one CPU",
-    }.items():
-        assert cli.main([*wrong]) == 2 and words in capsys.readouterr().err
-    with pytest.raises(ValueError, match="unknown device map 'everywhere'; known: auto, balanced"):
-        load_model("small", device_map="everywhere")
 
 
 def test_speedups_of_other_devices_are_not_put_side_by_side():

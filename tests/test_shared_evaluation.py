@@ -85,6 +85,12 @@ def test_a_part_of_other_settings_is_refused_and_a_fresh_start_deletes_it(model,
     assert [file.name for file in tmp_path.iterdir()] == ["random.jsonl"]
 
 
+def test_several_processes_and_a_device_map_are_refused(monkeypatch):
+    monkeypatch.setattr(Workers, "of_launch", lambda device: One(0, 2))
+    with pytest.raises(ValueError, match="several processes cannot each lay the model over all devices"):
+        evaluate(method="full", device_map="auto")
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_result_of_one_though_one_was_killed(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
