@@ -84,7 +84,8 @@ def test_kept_sets_and_logits_are_those_of_one_process(tmp_path):
         weights = sum(weight.numel() for weight in model.parameters())
         for process in processes:
             assert process[family]["split"] < 0.75 * weights, family  # it is split indeed
-            assert "not supported under tensor parallelism" in process[family]["refused"], family
+            told = process[family]["refused"] or ""
+            assert ("not supported under tensor parallelism" in told) != (family == "phi3")  # gathers queries and keys
             for ours, alone in zip(process[family]["runs"], run(model), strict=True):
                 assert ours["logits"].shape[1] == STEPS and close(ours["logits"], alone["logits"]), family
                 assert torch.equal(ours["new"], alone["new"]) and ours["keys"] == alone["keys"]
