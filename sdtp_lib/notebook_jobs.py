@@ -17,7 +17,7 @@ MANIFEST = "manifest"  # folder with a file for each notebook that is done, so t
 # Folder below a profile's results -> number of the notebook that fills it. Who has a parameter that points there reads
 # it, and has to wait for that notebook.
 WRITERS = {"training/pruners": "02"}
-TIMED = ("04", "05", "06")  # notebooks that time: on one machine nothing may run beside them
+TIMED = ("04", "05", "06", "10")  # notebooks that time: on one machine nothing may run beside them
 
 
 @dataclass(frozen=True)
