@@ -56,6 +56,7 @@ DRAWINGS = {
     "longbench_bars": lambda: plots.longbench_bars(table1(longbench_data(full=90.0, sdtp=80.0))),
     "single_cut_quality": lambda: plots.single_cut_quality([{**POINT, "ratio": 0.9, "layer": 4}], 95.0),
     "stage_quality": lambda: plots.stage_quality([{**POINT, "stages": 3}], 95.0),
+    "pooled_quality": lambda: plots.pooled_quality([{**POINT, "width": width} for width in (1, 13)], 95.0),
     "blend_quality": lambda: plots.blend_quality([{**TURNS, "share": share} for share in (0.0, 1.0)], TURNS),
     "quality_against_flops": lambda: plots.quality_against_flops([POINT], 95.0),
     "score_distribution": lambda: plots.score_distribution(prune_log()),

@@ -36,6 +36,16 @@ def test_dense_gains_over_both(papers, attention, holds):
     assert claims.dense({"dense": curve(80.0, "ratio", 0.9, question_aware=30.5)}) is None
 
 
+@pytest.mark.parametrize("attention, holds", [(60.0, True), (66.0, False)])
+def test_pooled_scores_are_compared_at_one_width(attention, holds):
+    made = curve(80.0, "width", 13, question_aware=65.0, paper=30.0, attention=attention)
+    made["points"] += curve(80.0, "width", 1, question_aware=1.0, paper=90.0, attention=90.0)["points"]
+    found = claims.pooled({"dense": made})
+    assert found.holds == holds and "over 13 tokens" in found.text
+    few = curve(80.0, "width", 13, n=10, question_aware=65.0, paper=30.0, attention=1.0)
+    assert claims.pooled({"dense": few}) is None
+
+
 @pytest.mark.parametrize("flops, scoring, holds", [(0.005, 0.01, True), (0.02, 0.01, False), (0.005, 0.03, False)])
 def test_cost_is_that_of_the_question_aware_module(flops, scoring, holds):
     rows = [{"method": "paper", "tokens": 4096, "flops": 1.0, "scoring": 1.0}]

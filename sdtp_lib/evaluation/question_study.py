@@ -76,6 +76,7 @@ def quality_over_seeds(
         point = dict(point)
         schedule, method = resolve_schedule(point.pop("schedule"), model), point["method"]
         runs, scorers = [], setting.pruners.get(method, [None])
+        alone = scorers[0]  # whose FLOPs count; sums over neighbours are next to nothing
         if (width := point.get("width", 1)) > 1:
             scorers = [PooledScorer(scorer or make_scorer(method), width) for scorer in scorers]
         for seed, scorer in enumerate(scorers):
@@ -93,7 +94,7 @@ def quality_over_seeds(
         measured.append({
             **point, "schedule": schedule.to_dict(), "score": score, "ci95": ci95,
             "seeds": [found["average"] for found, _ in runs], "samples": means_over_runs(samples),
-            "n": len(setting.records), "flops": flop_share(model.config, schedule, tokens, scorers[0]),
+            "n": len(setting.records), "flops": flop_share(model.config, schedule, tokens, alone),
         })  # fmt: skip
     return measured
 
