@@ -41,12 +41,7 @@ def stage_quality(points: Sequence[Mapping], full: float) -> Figure:
         points: of `evaluation.schedules.stage_counts`, measured.
         full: score of the full model, 0 to 100.
     """
-    figure, axes = new_figure(7.5, 4)
-    for method, style in zip(_methods(points), line_styles(), strict=False):
-        _curve(axes, [p for p in points if p["method"] == method], "stages", method, style)
-    axes.axhline(full, color="black", linewidth=0.9, label="full model")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _finish(figure, axes, "stages")
+    return _against_count(points, full, "stages", "stages")
 
 
 @styled
@@ -57,12 +52,7 @@ def pooled_quality(points: Sequence[Mapping], full: float) -> Figure:
         points: of `evaluation.question_study.pooled_points`, measured.
         full: score of the full model, 0 to 100.
     """
-    figure, axes = new_figure(7.5, 4)
-    for method, style in zip(_methods(points), line_styles(), strict=False):
-        _curve(axes, [p for p in points if p["method"] == method], "width", method, style)
-    axes.axhline(full, color="black", linewidth=0.9, label="full model")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _finish(figure, axes, "tokens that scores are pooled over")
+    return _against_count(points, full, "width", "tokens that scores are pooled over")
 
 
 @styled
@@ -101,6 +91,16 @@ def blend_quality(rows: Sequence[Mapping], full: Mapping) -> Figure:
 
 def _methods(points: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(point["method"] for point in points))
+
+
+def _against_count(points: Sequence[Mapping], full: float, key: str, label: str) -> Figure:
+    """Score against a whole number of the points, a line per method."""
+    figure, axes = new_figure(7.5, 4)
+    for method, style in zip(_methods(points), line_styles(), strict=False):
+        _curve(axes, [p for p in points if p["method"] == method], key, method, style)
+    axes.axhline(full, color="black", linewidth=0.9, label="full model")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finish(figure, axes, label)
 
 
 def _curve(axes, points: Sequence[Mapping], x: str, label: str, style: Mapping) -> None:
