@@ -9,17 +9,19 @@ PIP := -m pip --disable-pip-version-check install --quiet
 ENGINE_TESTS := $(addprefix tests/test_,$(addsuffix .py,schedule selection scorers pruner_files pruning families turns \
   generation robustness placement tensor_parallel compressed_cache baselines saliency flops limits question blend pooled))
 
+NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
+TIMING := notebooks/04_prefill_benchmark.ipynb notebooks/05_end2end_benchmark.ipynb
+
 .PHONY: install reproduce notebooks test test-slow test-newest lint clean
 
-reproduce: install ## every notebook with the demo profile, then results/REPRODUCTION.md
-	$(BIN)/sdtp reproduce --profile demo
+reproduce: install ## every notebook with the demo profile, two at a time but for those that time, then results/REPRODUCTION.md
+	$(BIN)/sdtp reproduce --profile demo --jobs 2
 
+# Notebooks that time run one after another on all threads; the others side by side, on one each.
 test: install ## quick tests, then every stored notebook run again and compared
 	$(BIN)/pytest -n auto -m "not slow" tests
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
-	  $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
-	    --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks; \
-	else echo "nbval skipped: there are no notebooks yet"; fi
+	$(NBVAL) $(TIMING)
+	OMP_NUM_THREADS=1 $(NBVAL) -n auto --dist loadfile $(filter-out $(TIMING),$(wildcard notebooks/*.ipynb))
 
 test-slow: install ## the tests that take longer
 	@status=0; $(BIN)/pytest -rs -m slow tests || status=$$?; \
