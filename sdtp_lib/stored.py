@@ -45,14 +45,17 @@ def stored_or_swept(
     Raises:
         FileNotFoundError, ValueError: as `latency_files.read_latency`.
     """
+    if source is not None:
+        return stored_sweep(source, configs, folder)
     home = paths.results(profile) / folder
-    if source is None:
-        run(home)
-    else:
-        home = paths.ROOT / "results" / source / folder
-    return {config: read_latency(home / f"latency_results_{config}.json", [config], "prefill") for config in configs}
+    run(home)
+    return _read(home, configs)
 
 
 def stored_sweep(source: str, configs: Sequence[str], folder: str = "") -> dict[str, dict]:
     """The latency documents that a profile stored, see `stored_or_swept`."""
-    return stored_or_swept(source, configs, folder, source, lambda home: None)
+    return _read(paths.ROOT / "results" / source / folder, configs)
+
+
+def _read(home: Path, configs: Sequence[str]) -> dict[str, dict]:
+    return {config: read_latency(home / f"latency_results_{config}.json", [config], "prefill") for config in configs}
