@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ from .pruning import TokenPruning
 from .schedule import PruningSchedule
 from .scorers import Scorer
 from .sweep_memory import read_memory
+from .timing import Run
+from .workers import Workers
 
 BASELINE = "none"
 RESUME_KEYS = (
@@ -29,6 +32,7 @@ RESUME_KEYS = (
     "threads",
     "chunk",
     "decode",
+    "tensor_parallel",
 )  # besides those of every result file
 
 
@@ -44,13 +48,15 @@ def profile(
     revision: str | None = None,
     memory: bool = False,
     device_map: str | Mapping[str, int | str] | None = None,
+    tensor_parallel: bool = False,
     **options,
 ) -> dict:
     """Time one schedule, or with `config="none"` the full model alone, and write one result file.
 
     Args:
         mode, config, lengths, options: see `Plan`.
-        model, dtype, device, revision, device_map: see `models.load_model`.
+        model, dtype, device, revision, device_map, tensor_parallel: see `models.load_model`. Of the processes that
+            share a model the main one writes; seconds are its own, bytes those of all.
         pruner: folder of a trained pruner; a shape needs none.
         memory: on a CPU, read peak memory too, in fresh processes (`resident_peaks`); a GPU's sweep reads it anyway.
         output: result file; by default `latency_results_<config>.json` (`none`: `..._baseline.json`) of the profile.
@@ -63,15 +69,19 @@ def profile(
         FileNotFoundError: for a missing model or pruner folder. Neither leaves a file behind.
     """
     plan = Plan(mode, [config], lengths, **options)
-    if memory and device_map is not None:
-        raise ValueError("peak memory of fresh processes is read on one CPU, not with a device map")
+    if memory and (device_map is not None or tensor_parallel):
+        raise ValueError(
+            "peak memory of fresh processes is read on one CPU, not with a device map or several processes"
+        )
     if pruner is not None and not Path(pruner).is_dir():
         raise FileNotFoundError(f"pruner folder {pruner} does not exist")  # before minutes are spent on the model
-    loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map)
+    loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map, tensor_parallel)
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
     same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision) if memory else None
-    return _run(loaded, scorer, plan, {config: Path(output or default_file(config, plan.profile_name))}, same)[config]
+    files = {config: Path(output or default_file(config, plan.profile_name))}
+    workers = Workers.of_launch(together=True) if tensor_parallel else Workers()
+    return _run(loaded, scorer, plan, files, same, workers)[config]
 
 
 def sweep(
@@ -105,7 +115,7 @@ def sweep(
     files = {config: default_file(config, plan.profile_name) for config in (BASELINE, *configs)}
     if folder is not None:
         files = {config: Path(folder) / path.name for config, path in files.items()}
-    return _run(model, pruner, plan, files, memory)
+    return _run(model, pruner, plan, files, memory, Workers())
 
 
 def default_file(config: str, profile_name: str) -> Path:
@@ -114,8 +124,9 @@ def default_file(config: str, profile_name: str) -> Path:
 
 
 def _run(
-    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path], memory: Mapping | None
-) -> dict[str, dict]:
+    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path], memory: Mapping | None,
+    workers: Workers,
+) -> dict[str, dict]:  # fmt: skip
     """Time every length that is not done yet; all files are rewritten after each. Then memory, where asked for."""
     schedules = {
         config: PruningSchedule.preset(config, model.config.num_hidden_layers) for config in (BASELINE, *files)
@@ -124,15 +135,17 @@ def _run(
         if hasattr(pruner, "check"):
             pruner.check(model.config.hidden_size, schedule.layers)
     sides = {name: TokenPruning(schedule, pruner) if schedule.layers else None for name, schedule in schedules.items()}
-    documents = {name: _document(path, _metadata(model, plan, name, schedules[name]), plan.resume)
+    split = {"tensor_parallel": workers.count} if workers.count > 1 else {}
+    documents = {name: _document(path, {**_metadata(model, plan, name, schedules[name]), **split}, plan.resume)
                  for name, path in files.items()}  # fmt: skip
     done = set.intersection(*({n for n, row in d["results"].items() if "error" not in row} for d in documents.values()))
     todo = [length for length in dict.fromkeys(plan.lengths) if str(length) not in done]
-    with tqdm(total=len(todo) * len(sides) * (plan.repeats + 1), unit="run", desc=f"{plan.mode} latency") as bar:
+    runs_left = len(todo) * len(sides) * (plan.repeats + 1)
+    with workers.bar(total=runs_left, unit="run", desc=f"{plan.mode} latency") as bar:
         for length in todo:
             bar.set_postfix_str(f"{length} tokens")
             try:
-                runs = alternate(model, sides, length, plan, bar)
+                runs = _bytes_of_all(alternate(model, sides, length, plan, bar), workers)
                 records = {
                     name: latency_record(model.config, schedules[name], runs[BASELINE], runs[name]) for name in files
                 }
@@ -143,11 +156,22 @@ def _run(
             for name, path in files.items():
                 merged = {**documents[name]["results"], str(length): records[name]}
                 documents[name]["results"] = dict(sorted(merged.items(), key=lambda item: int(item[0])))
-                results.write_json(path, documents[name])
-            tqdm.write(latency_table(length, records))
+                if workers.main:
+                    results.write_json(path, documents[name])
+            if workers.main:
+                tqdm.write(latency_table(length, records))
     if memory and model.device.type == "cpu":
         read_memory(documents, files, {**memory, "seed": plan.seed, "chunk": plan.chunk})
     return documents
+
+
+def _bytes_of_all(runs: dict[str, list[Run]], workers: Workers) -> dict[str, list[Run]]:
+    """The runs with the bytes of all processes that hold the model between them; each process saw its own."""
+    held = [(run.kv_bytes, run.peak_bytes) for each in runs.values() for run in each]
+    sums = iter([[None if None in parts else sum(parts) for parts in zip(*of_run, strict=True)]
+                 for of_run in zip(*workers.of_all(held), strict=True)])  # fmt: skip
+    return {name: [replace(run, kv_bytes=kv, peak_bytes=peak) for run, (kv, peak) in zip(each, sums, strict=False)]
+            for name, each in runs.items()}  # fmt: skip
 
 
 def _metadata(model: PreTrainedModel, plan: Plan, config: str, schedule: PruningSchedule) -> dict:

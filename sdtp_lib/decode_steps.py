@@ -12,8 +12,8 @@ from torch.autograd.profiler import profile
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
+from .choices import DECODES
 from .decode_attention import grouped_decode
-from .plan import DECODES
 from .pruning import TokenPruning
 from .report import Markdown
 from .results import markdown_table
@@ -40,7 +40,7 @@ def decode_steps(
         steps: timed without a profiler, and as many again under one, which gives the shares.
 
     Returns:
-        One dict per length, decode attention (`plan.DECODES`) and side (full, pruned): tokens, decode, side, seconds,
+        One dict per length, attention (`choices.DECODES`) and side (full, pruned): tokens, decode, side, seconds,
         and the shares (0 to 1) of weights, attention, appending, rest.
 
     Raises:

@@ -10,7 +10,7 @@ from . import results
 
 PREFILL_FOLDER = "prefill"  # below a profile's results; beside it, in no folder of their own, lie the end-to-end sweeps
 # A speedup beside the seconds of another machine, or of more devices, would say nothing.
-ALIKE = ("model", "dtype", "device", "devices")
+ALIKE = ("model", "dtype", "device", "devices", "tensor_parallel")
 
 
 def read_latency(path: str | os.PathLike, configs: Sequence[str], mode: str) -> dict:

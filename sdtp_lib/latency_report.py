@@ -10,10 +10,10 @@ import pandas as pd
 from . import paper_numbers as paper
 from . import results
 from .break_even import break_even, scaling_exponent
+from .choices import MODES
 from .latency_files import check_alike, completed, lookup, read_latency, series
 from .limits import table2_flops
 
-MODES = ("prefill", "end2end")
 BASELINE = "baseline"
 CONFIGS = {BASELINE: ("none",), "keep09": ("keep09", "paper"), "keep08": ("keep08",), "keep07": ("keep07",)}
 DIGITS = 3

@@ -6,6 +6,8 @@ Latency, memory and FLOPs do not depend on the weights, so a shape is enough to 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from . import paths
-from .placement import check_device_map, spread
+from . import choices, paths
+from .placement import check_placement, layout, spread
 from .schedule import PruningSchedule
 from .scorers import TokenPruner
+from .workers import Workers
 
 SHAPES = {
     "scaled-mistral": dict(
@@ -28,7 +31,7 @@ SHAPES = {
         vocab_size=32000, rope_theta=1e6, sliding_window=None, max_position_embeddings=131072,
     ),
 }  # fmt: skip
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPES = {name: getattr(torch, name) for name in choices.DTYPES}
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -50,6 +53,7 @@ def load_model(
     revision: str | None = None,
     seed: int = 0,
     device_map: str | Mapping[str, int | str] | None = None,
+    tensor_parallel: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """A causal language model in eval mode, without gradients, with sdpa attention, and its tokenizer.
 
@@ -60,29 +64,32 @@ def load_model(
         device: see `pick_device`.
         revision: commit to load from the Hub.
         seed: of a shape's random weights.
-        device_map: lays the model over several devices in place of one, see `placement.check_device_map`.
+        device_map: lays the model over several devices in place of one, see `placement.check_placement`.
+        tensor_parallel: splits every layer over the processes of a launch by torchrun, each of which gets its part.
 
     Returns:
         (model, tokenizer); the tokenizer is None if there is none, and pads on the left. `model.name_or_path` says what
         was loaded, for result files.
 
     Raises:
-        ValueError: for an unknown name, dtype or device map, a device besides a device map, or damaged weights.
+        ValueError: for an unknown name or dtype, a placement that is none, or damaged weights.
         FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    check_device_map(device_map, device)
-    device, name = torch.device("cpu") if device_map else pick_device(device), os.fspath(name)
+    check_placement(device_map, device, tensor_parallel)
+    placed, where = bool(device_map or tensor_parallel), layout(device_map, tensor_parallel)
+    device, name = torch.device("cpu") if placed else pick_device(device), os.fspath(name)
     demos = {"demo": paths.DEMO_CHECKPOINT, "demo-dense": paths.DENSE_CHECKPOINT}
     if name in SHAPES:
         model, tokenizer, label = _random_model(MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed), None, name
-        model = spread(model, device_map) if device_map else model
+        if placed:
+            model = _split(model, where) if tensor_parallel else spread(model, device_map)
     elif name in demos or os.path.isdir(name):
-        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], device_map)
+        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], where)
         label = name
     elif name.count("/") == 1 and name[0] not in "./~":
-        model, tokenizer = _from_hub(name, revision, DTYPES[dtype], device_map)
+        model, tokenizer = _from_hub(name, revision, DTYPES[dtype], where)
         label = f"{name}@{model.config._commit_hash or revision}"
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
@@ -90,7 +97,7 @@ def load_model(
         known = ", ".join([*demos, *SHAPES])
         raise ValueError(f"unknown model {name!r}; known: {known}, a folder, or owner/model on the Hub")
     model.name_or_path = label
-    model = model if device_map else model.to(device)
+    model = model if placed else model.to(device)
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -129,8 +136,21 @@ def _random_model(config: MistralConfig, dtype: torch.dtype, device: torch.devic
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
+def _split(model: PreTrainedModel, where: Mapping) -> PreTrainedModel:
+    """A model that every process has whole, split over them by way of a folder: transformers splits what it reads."""
+    workers = Workers.of_launch()
+    folder = workers.on_main(lambda: tempfile.mkdtemp(prefix="sdtp-"))
+    try:
+        workers.on_main(lambda: model.save_pretrained(folder))
+        return _pretrained(folder, model.dtype, local_files_only=True, **where)
+    finally:
+        workers.wait()  # others may be reading still
+        if workers.main:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _from_folder(
-    folder: Path, dtype: torch.dtype, device_map: str | Mapping | None
+    folder: Path, dtype: torch.dtype, where: Mapping
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     if not folder.is_dir():
         raise FileNotFoundError(f"model folder {folder} does not exist")
@@ -139,7 +159,7 @@ def _from_folder(
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"model folder {folder} has no safetensors weights; pickled weights are never loaded")
     try:
-        model = _pretrained(str(folder), dtype, device_map=device_map, local_files_only=True)
+        model = _pretrained(str(folder), dtype, local_files_only=True, **where)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"weights in {folder} are damaged: {str(error).splitlines()[0]}") from None
     has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
@@ -147,10 +167,10 @@ def _from_folder(
 
 
 def _from_hub(
-    name: str, revision: str | None, dtype: torch.dtype, device_map: str | Mapping | None
+    name: str, revision: str | None, dtype: torch.dtype, where: Mapping
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
-        return _pretrained(name, dtype, device_map=device_map, revision=revision), _tokenizer(name, revision=revision)
+        return _pretrained(name, dtype, revision=revision, **where), _tokenizer(name, revision=revision)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise FileNotFoundError(f"{name} is no folder here and did not load from the Hub: {reason}") from None

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from .choices import DECODES, MODES
 from .chunked import check_tokens, chunked_mlp
 from .decode_attention import grouped_decode
 from .schedule import PRESET_NAMES
 from .timing import Run, timed_run
 
-MODES = ("prefill", "end2end")
-DECODES = ("sdpa", "grouped")
 WARMUP_TOKENS = 4  # enough decode steps to touch every kernel of a step
 
 

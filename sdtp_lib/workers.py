@@ -21,29 +21,31 @@ class Workers:
 
     Args:
         state: accelerate's `PartialState` of several processes, or None; see `of_launch`.
+        together: whether they hold one model between them (tensor parallelism), so that each does all of the work.
 
     Attributes:
         count: how many processes there are.
         index: which of them this is, from 0.
     """
 
-    def __init__(self, state: Any = None):
-        self.state = state
+    def __init__(self, state: Any = None, together: bool = False):
+        self.state, self.together = state, together
         self.count, self.index = (1, 0) if state is None else (state.num_processes, state.process_index)
 
     @classmethod
-    def of_launch(cls, device: str | torch.device | None = None) -> Workers:
+    def of_launch(cls, device: str | torch.device | None = None, together: bool = False) -> Workers:
         """The processes that a launcher has started, talking to each other from now on; alone if there is no other.
 
         Args:
             device: "cpu" for processes that compute there, on a machine with GPUs as well.
+            together: see `Workers`.
         """
         if processes() == 1:
             return cls()
         from accelerate import PartialState  # takes seconds, which a process alone shall not wait
 
         on_cpu = str(device).startswith("cpu") or not torch.cuda.is_available()
-        return cls(PartialState(cpu=on_cpu, timeout=PATIENCE))
+        return cls(PartialState(cpu=on_cpu, timeout=PATIENCE), together)
 
     @property
     def main(self) -> bool:
@@ -58,15 +60,19 @@ class Workers:
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """Every `count`-th item, so that where they are sorted by length no process gets all of the long ones."""
-        return items[self.index :: self.count]
+        return items if self.together else items[self.index :: self.count]
 
     def gather(self, items: list[Item]) -> list[Item]:
-        """The items of all processes, those of the main one first."""
+        """The items of all shares, those of the main process first."""
+        return items if self.together else sum(self.of_all(items), [])
+
+    def of_all(self, value: Item) -> list[Item]:
+        """The value of every process, that of the main one first."""
         if self.state is None:
-            return items
+            return [value]
         from accelerate.utils import gather_object
 
-        return gather_object(items)
+        return gather_object([value])
 
     def on_main(self, call: Callable[[], Item]) -> Item:
         """What `call` returns in the main process, which alone makes it.
@@ -91,7 +97,7 @@ class Workers:
 
     def check_same(self, what: str, values: Mapping[str, Any]) -> None:
         """Raise ValueError, in every process, unless all have the same `values` (plain JSON values)."""
-        first, *others = self.gather([values])
+        first, *others = self.of_all(values)
         for other in others:
             for key in sorted({*first, *other}):
                 if first.get(key) != other.get(key):

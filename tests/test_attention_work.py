@@ -5,9 +5,9 @@ import torch
 from helpers import schedule_of, tiny_model, tiny_pruner
 
 from sdtp_lib import attention_work as work
+from sdtp_lib.choices import DECODES
 from sdtp_lib.decode_steps import OPERATIONS, decode_steps, steps_table
 from sdtp_lib.limits import prefill_limit
-from sdtp_lib.plan import DECODES
 
 
 def test_limits_between_causal_and_dense(monkeypatch):

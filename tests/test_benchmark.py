@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import HIDDEN, tiny_model, tiny_pruner
 
-from sdtp_lib import benchmark, cli, flops, models, plan, sweep_memory
+from sdtp_lib import benchmark, flops, models, plan, sweep_memory
 from sdtp_lib.latency import latency_table
 from sdtp_lib.pruning import TokenPruning
 from sdtp_lib.schedule import PruningSchedule
@@ -322,7 +322,3 @@ def test_peak_memory_of_fresh_processes_goes_into_every_file_once(model, pruner,
         assert (row["baseline"]["memory_gb"], row["sdtp"]["memory_gb"]) == (2.0 * length, 1.0 * length)
         alone = read(tmp_path / "latency_results_baseline.json")["results"][str(length)]
         assert alone["baseline"]["memory_gb"] == 2.0 * length
-
-
-def test_the_command_line_offers_what_a_plan_takes():
-    assert (cli.MODES, cli.DECODES) == (plan.MODES, plan.DECODES)

@@ -153,6 +153,9 @@ def test_names_that_only_the_library_knows_are_refused_alike(tmp_path, monkeypat
         (["--html", "p.html", "--lengths", "8"], "--lengths"),
         (["--html", "p.html", "--profile", "nothing"], "nothing"),
         (["--html", "."], "folder"),
+        (["--points", "nothing", "--output", "sweep.md"], "no points in nothing"),
+        (["--points", "."], "--output"),
+        (["--points", ".", "--output", "a.md", "--mode", "prefill"], "--points takes no --mode"),
     ],
 )
 def test_a_report_is_a_table_or_a_page(tmp_path, monkeypatch, capsys, arguments, word):
@@ -188,16 +191,35 @@ def test_public_names_load_on_first_use():
         sdtp_lib.Nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("command", (["reproduce"], ["profile", "--mode", "prefill", "--config", "none"]))
-def test_commands_of_one_process_are_refused_in_several(monkeypatch, tmp_path, capsys, command):
+ALONE = "in several processes run mark, train, evaluate, and profile --tensor-parallel alone"
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (["reproduce"], ALONE),
+        (["profile", "--mode", "prefill", "--config", "none"], ALONE),
+        (["evaluate"], "the following arguments are required: --tasks, --method"),
+    ],
+)
+def test_several_processes_refuse_alike_and_the_main_one_says_why(monkeypatch, tmp_path, capsys, command, words):
     monkeypatch.chdir(tmp_path)
+    for rank in ("1", "0"):
+        for name, value in {"WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as stop:
+            cli.main(command)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err == (f"sdtp: error: {words}\n" if rank == "0" else "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_another_process_is_told_as_such(called, monkeypatch, capsys):
+    called("mark", OSError("disk full"))
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert cli.main(command) == 2
-    assert capsys.readouterr().err == (
-        "sdtp: error: of the commands, mark, train and evaluate alone run in several processes\n"
-    )
-    assert not list(tmp_path.iterdir())
+    assert cli.main(["mark", *TARGETS["mark"][2]]) == 2
+    assert capsys.readouterr().err == "sdtp: error: one of the other processes: disk full\n"
 
 
 def test_launchers_can_run_the_module():
@@ -224,5 +246,7 @@ def test_commands_take_a_device_map(monkeypatch, tmp_path, capsys):
     for wrong, words in {
         (*evaluate, "--device", "cpu", "--device-map", "auto"): "give a device map or a device, not both",
         (*profile, "--memory", "--device-map", "auto"): "peak memory of fresh processes is read on one CPU",
+        (*profile, "--tensor-parallel"): "start them with torchrun",
+        (*evaluate, "--tensor-parallel", "--device", "cpu"): "no device or device map",
     }.items():
         assert cli.main([*wrong]) == 2 and words in capsys.readouterr().err

@@ -10,9 +10,9 @@ from helpers import close, generate, random_prompts, schedule_of, tiny_model, ti
 
 from sdtp_lib import PruningSchedule, TokenPruning
 from sdtp_lib.baselines import BASELINES
+from sdtp_lib.choices import DEVICE_MAPS
 from sdtp_lib.latency_files import check_alike
 from sdtp_lib.models import SHAPES, load_model, load_pruner
-from sdtp_lib.placement import DEVICE_MAPS
 from sdtp_lib.results import environment_record
 
 LAYERS = 6

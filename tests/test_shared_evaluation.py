@@ -86,7 +86,7 @@ def test_a_part_of_other_settings_is_refused_and_a_fresh_start_deletes_it(model,
 
 
 def test_several_processes_and_a_device_map_are_refused(monkeypatch):
-    monkeypatch.setattr(Workers, "of_launch", lambda device: One(0, 2))
+    monkeypatch.setattr(Workers, "of_launch", lambda device, together: One(0, 2))
     with pytest.raises(ValueError, match="several processes cannot each lay the model over all devices"):
         evaluate(method="full", device_map="auto")
 

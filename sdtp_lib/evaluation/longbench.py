@@ -13,6 +13,7 @@ from .. import results
 from ..baselines import METHODS, make_scorer
 from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
 from ..models import SHAPES, load_model, load_pruner
+from ..placement import check_placement
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
@@ -44,10 +45,12 @@ def evaluate(
     profile: str | None = None,
     resume: bool = False,
     device_map: str | Mapping[str, int | str] | None = None,
+    tensor_parallel: bool = False,
 ) -> dict:
     """Score a model on tasks under one method: what `sdtp evaluate` runs.
 
-    Under `accelerate launch` or torchrun the processes share the records, and each returns the whole result.
+    Under `accelerate launch` or torchrun the processes share the records, or with `tensor_parallel` the model; each
+    returns the whole result.
 
     Args:
         tasks: `longbench_mini`, `longbench_dense`, `longbench`, dataset names, or several of them (see `expand_tasks`).
@@ -65,6 +68,7 @@ def evaluate(
         resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
             tasks and limit may differ, as samples are looked up one by one.
         device_map: lays the model over several devices, see `load_model`; not with several processes.
+        tensor_parallel: splits the model over the processes, see `load_model`.
 
     Returns:
         What `summarise` gives, and `metadata`.
@@ -74,7 +78,8 @@ def evaluate(
             `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
-    workers = Workers.of_launch(device)
+    check_placement(device_map, device, tensor_parallel)
+    workers = Workers.of_launch(device, together=tensor_parallel)
     if device_map is not None and workers.count > 1:
         raise ValueError(
             "several processes cannot each lay the model over all devices; start one, or drop the device map"
@@ -89,7 +94,8 @@ def evaluate(
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
-    loaded, tokenizer = load_with_tokenizer(model, dtype, workers.device(device), revision, device_map)
+    device = None if tensor_parallel else workers.device(device)
+    loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
@@ -105,7 +111,7 @@ def evaluate(
         data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
     )  # fmt: skip
     if workers.count > 1:
-        summary["metadata"]["workers"] = workers.count
+        summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count
     if output is not None:
         workers.on_main(lambda: results.write_json(output, summary))
     return summary
@@ -141,10 +147,13 @@ def measure(
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
     pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions), None, title or method
+    workers = workers or Workers()
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
         settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
-        file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers or Workers())
+        if workers.together:  # each holds a part of the model, whose weights say which model it is
+            settings["fingerprint"] = ".".join(workers.of_all(settings["fingerprint"]))
+        file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers)
     samples = score_records(model, tokenizer, records, pruning, title=title, file=file, workers=workers, **options)
     return summarise(samples, seed), samples
 
@@ -166,16 +175,15 @@ def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.P
 
 def load_with_tokenizer(
     name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
-    device_map: str | Mapping[str, int | str] | None = None,
+    device_map: str | Mapping[str, int | str] | None = None, tensor_parallel: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
     """What `load_model` gives, of a model that can read text.
 
     Raises:
         ValueError: also if the model has no tokenizer.
     """
-    model, tokenizer = (
-        (None, None) if name in SHAPES else load_model(name, dtype, device, revision, device_map=device_map)
-    )
+    where = dict(device_map=device_map, tensor_parallel=tensor_parallel)
+    model, tokenizer = (None, None) if name in SHAPES else load_model(name, dtype, device, revision, **where)
     if tokenizer is None:
         raise ValueError(f"model {name} has no tokenizer, so it cannot be evaluated")
     return model, tokenizer

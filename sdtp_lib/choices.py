@@ -1,0 +1,6 @@
+"""Names that options take: for the command line, which must not load torch, and for the modules that heed them."""
+
+MODES = ("prefill", "end2end")  # of a latency sweep
+DECODES = ("sdpa", "grouped")  # attention of decode steps
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # rules of transformers
+DTYPES = ("bfloat16", "float16", "float32")  # of a model's weights
