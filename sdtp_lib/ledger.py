@@ -88,6 +88,7 @@ RESULT_FILES = {
     "question_schedules": ResultFile("10", "{<FLOP ratio>: [what schedule_search.search gives]}"),
     "question_twice": ResultFile("10", "[what evaluation.second_question.second_question gives]"),
     "question_costs": ResultFile("10", "[what question_costs.module_costs gives]"),
+    "sweep": ResultFile("11", "Markdown alone, by sweep_points.write_points, of the latency files in points/"),
     "pruner_ablation": ResultFile(
         "09", "{<variation>: {averages: [0 to 100 per seed], rank_correlation: [mean over stages, per seed]}}"
     ),
@@ -155,14 +156,19 @@ def write_ledger(profile: str = "demo") -> Path:
     return path
 
 
+def check_profile(profile: str) -> None:
+    """Raise ValueError unless the profile is one of PROFILES or a user has added it to the folder of profiles."""
+    if profile not in PROFILES and not (paths.PROFILES / profile).is_dir():
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+
+
 def ledger_tables(profile: str = "demo") -> dict[str, list[tuple[dict, Path | None]]]:
     """The ledger's tables by title: each row, and the result file that answered it (None: counted, or not run).
 
     Raises:
         ValueError: see `write_ledger`.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+    check_profile(profile)
     profiles = [profile, *(other for other in PROFILES if other != profile)]
     return {
         CLAIMS_TITLE: [row for claim in CLAIMS for row in _rows(claim, profiles, ON_DEMO)],

@@ -17,17 +17,17 @@ MANIFEST = "manifest"  # folder with a file for each notebook that is done, so t
 # Folder below a profile's results -> number of the notebook that fills it. Who has a parameter that points there reads
 # it, and has to wait for that notebook.
 WRITERS = {"training/pruners": "02"}
-TIMED = ("04", "05", "06", "10")  # notebooks that time: on one machine nothing may run beside them
+TIMED = ("04", "05", "06", "10", "11")  # notebooks that time: on one processor nothing may run beside them
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook with the parameters of a profile.
+    """One run of a notebook with parameters of a profile.
 
     Attributes:
         notebook: the one to run.
         parameters: papermill's.
-        executed: where the executed copy goes.
+        executed: where the executed copy goes; in a grid each point has its own.
         keep: not to be run again where it is done.
     """
 
@@ -44,7 +44,7 @@ class Job:
     @property
     def entry(self) -> Path:
         """Holds the digest of what the executed copy was made from; there only if it is complete."""
-        return self.executed.parent / MANIFEST / f"{self.notebook.stem}.json"
+        return self.executed.parent / MANIFEST / f"{self.executed.stem}.json"
 
     def digest(self) -> str:
         """Changes with the notebook, its parameters, the library's code, and the versions that numbers depend on."""

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from . import paths, results
 from .explore_page import content_hash, templates
-from .ledger import DISAGREEMENTS, INTRODUCTION, PROFILES, RESULT_FILES, ledger_tables
+from .ledger import DISAGREEMENTS, INTRODUCTION, RESULT_FILES, check_profile, ledger_tables
 
 STORED = "demo"  # the profile that the repository's own notebooks are stored with
 NUMBERED = "[0-9][0-9]_*.ipynb"
@@ -30,8 +30,7 @@ def write_page(output: str | os.PathLike, profile: str = "demo") -> None:
         ValueError: for an unknown profile, a damaged result file, or an output that is a folder.
         FileNotFoundError: if nothing of the profile is there.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+    check_profile(profile)
     results.check_output(output)
     results.write_text(output, page(profile, Path(output).absolute().parent))
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from nbstripout import strip_output
 from tqdm import tqdm
 
 from . import paths, results
 from .notebook_jobs import Job
+from .profiles import plan
 from .scorers import positive
 
 VOLATILE = [
@@ -63,7 +63,6 @@ def reproduce(
         NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs or a shard all
             that can run do, and the ledger is written, before it is raised.
     """
-    from .report import write_ledger
     from .side_by_side import run_side_by_side, take_shard
 
     positive("jobs", jobs)
@@ -81,40 +80,29 @@ def reproduce(
                 _run_in_order(todo)
         except NotebookFailed:
             if jobs > 1 or shard is not None:
-                write_ledger(profile)
+                _write_up(profile)
             raise
-    write_ledger(profile)
+    _write_up(profile)
     return [job.executed for job in chosen]
+
+
+def _write_up(profile: str) -> None:
+    """What is made of all the results that are there: the table of a sweep's points, and the ledger."""
+    from .report import write_ledger
+    from .sweep_points import FOLDER, TABLE, write_points
+
+    if any((paths.results(profile) / FOLDER).glob("*.json")):
+        write_points(paths.results(profile) / FOLDER, paths.results(profile) / TABLE)
+    write_ledger(profile)
 
 
 def _run_in_order(jobs: Sequence[Job]) -> None:
     with tqdm(jobs, unit="notebook") as bar:
         for job in bar:
-            bar.set_description(job.notebook.stem)
+            bar.set_description(job.executed.stem)
             digest = job.digest()
             execute(job.notebook, job.executed, job.parameters)
             job.record(digest)
-
-
-def plan(profile: str, only: str | None = None) -> list[Job]:
-    """The notebooks to run, in order, each with parameters that it knows. Raises as `reproduce`."""
-    known = sorted(folder.name for folder in paths.PROFILES.glob("*") if folder.is_dir())
-    if profile not in known:
-        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known) or 'none'}")
-    notebooks = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    if not notebooks:
-        raise FileNotFoundError(f"no notebooks in {paths.NOTEBOOKS}; run this from a checkout of the repository")
-    chosen = [notebook for notebook in notebooks if only is None or notebook.name[:2] == only]
-    if not chosen:
-        raise ValueError(f"unknown notebook {only!r}; known: {', '.join(notebook.name[:2] for notebook in notebooks)}")
-    if only is None:  # a profile may be about some of the notebooks alone
-        chosen = [notebook for notebook in chosen if _profile_file(notebook, profile).is_file()]
-        if not chosen:
-            raise FileNotFoundError(
-                f"profile {profile!r} has no file for any notebook, such as {notebooks[0].name[:2]}.yaml"
-            )
-    folder = paths.results(profile) / "notebooks"
-    return [Job(notebook, _parameters(notebook, profile), folder / notebook.name) for notebook in chosen]
 
 
 def store(notebook: str | os.PathLike) -> None:
@@ -144,27 +132,6 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]  # papermill gives every cell an empty list
     return notebook
-
-
-def _profile_file(notebook: Path, profile: str) -> Path:
-    return paths.PROFILES / profile / f"{notebook.name[:2]}.yaml"
-
-
-def _parameters(notebook: Path, profile: str) -> dict[str, Any]:
-    """What the profile sets for a notebook; papermill itself only warns about names the notebook does not have."""
-    file = _profile_file(notebook, profile)
-    if not file.is_file():
-        raise FileNotFoundError(f"profile {profile!r} has no {file.name} for {notebook.name}")
-    try:
-        parameters = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{profile}/{file.name} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(parameters, dict) or any(isinstance(value, dict) for value in parameters.values()):
-        raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`")
-    unknown = [str(name) for name in parameters if name not in papermill.inspect_notebook(str(notebook))]
-    if unknown:
-        raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}, which {profile}/{file.name} sets")
-    return parameters
 
 
 def execute(notebook: Path, executed: Path, parameters: dict[str, Any]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,29 +47,85 @@ def take_shard(jobs: Sequence[Job], shard: str) -> list[Job]:
     return [replace(job, keep=job in needed) for job in chosen]
 
 
+class Children:
+    """Processes that end when this one is told to."""
+
+    def __init__(self):
+        self.alive, self.ended, self.lock = set(), False, threading.Lock()
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+        """(exit status, stderr) of a process, once it is done; it is not started after the end."""
+        with self.lock:
+            if self.ended:
+                return -signal.SIGTERM, ""
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True,
+            )  # fmt: skip
+            self.alive.add(process)
+        _, errors = process.communicate()
+        with self.lock:
+            self.alive.remove(process)
+        return process.returncode, errors
+
+    def end(self) -> None:
+        """Tell all of them to end, and start no more."""
+        with self.lock:
+            self.ended = True
+            for process in self.alive:
+                process.terminate()
+
+    @contextmanager
+    def ended_with_this(self) -> Iterator[None]:
+        """Inside, SIGTERM ends this process as Ctrl-C does; the others end when an exception leaves the block."""
+
+        def stop(signum, frame):
+            raise SystemExit(128 + signum)
+
+        in_main = threading.current_thread() is threading.main_thread()  # no other may handle signals
+        before = signal.signal(signal.SIGTERM, stop) if in_main else None
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            if in_main:
+                signal.signal(signal.SIGTERM, before)
+
+
 def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
     """Run every job in a process of its own, at most `count` at a time; one that needs another comes after it.
 
-    The machine's threads are divided among them. A notebook that times runs when no other does, on all threads.
+    The machine's threads and GPUs are divided among them. A notebook that times runs when no other does, on all of
+    them, unless each process has a GPU of its own. If this process is told to end, it ends the others first.
 
     Raises:
         NotebookFailed: at the end, naming every notebook that failed and those that had needed one of them.
     """
     waiting, running, problems = list(jobs), {}, {}
-    with tqdm(total=len(jobs), unit="notebook") as bar, ThreadPoolExecutor(count) as pool:
+    shares, children = gpu_shares(count), Children()
+    free, apart = list(range(count)), len({*shares} - {None}) == count
+    with tqdm(total=len(jobs), unit="notebook") as bar, ThreadPoolExecutor(count) as pool, children.ended_with_this():
         while waiting or running:
             for job in list(waiting):
-                before = job.needs(jobs)
+                before, others = job.needs(jobs), [other for other, _ in running.values()]
+                alone = job.number in TIMED and not apart
+                blocked = any(other in waiting or other in others for other in before)
+                blocked |= any(alone or (other.number in TIMED and not apart) for other in others)
                 if lost := [other for other in before if other in problems]:
-                    problems[job] = f"{job.notebook.name} was not run: it needs {lost[0].notebook.name}"
+                    problems[job] = f"{job.executed.name} was not run: it needs {lost[0].executed.name}"
                     bar.update()
-                elif _may_start(job, before, waiting, list(running.values()), count):
-                    running[pool.submit(_run, job, _environment(job, count))] = job
+                elif free and not blocked:
+                    slot = free.pop(0)
+                    environment = _environment(None if alone else shares[slot], 1 if alone else count)
+                    running[pool.submit(_run, job, environment, children)] = job, slot
                 else:
                     continue
                 waiting.remove(job)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, (digest, problem) = running.pop(future), future.result()
+                (job, slot), (digest, problem) = running.pop(future), future.result()
+                free.append(slot)
                 if problem is None:
                     job.record(digest)
                 else:
@@ -76,35 +135,41 @@ def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
         raise NotebookFailed(f"{len(problems)} of {len(jobs)} notebooks failed: {'; '.join(problems.values())}")
 
 
-def _may_start(job: Job, before: Sequence[Job], waiting: Sequence[Job], running: Sequence[Job], count: int) -> bool:
-    if any(other in waiting or other in running for other in before):
-        return False
-    if job.number in TIMED or any(other.number in TIMED for other in running):
-        return not running
-    return len(running) < count
+def gpu_shares(count: int) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES for each of `count` processes; None where there is no GPU to share.
+
+    With more processes than GPUs some of them share one.
+    """
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = range(torch.cuda.device_count()) if visible is None else [gpu for gpu in visible.split(",") if gpu.strip()]
+    if not len(gpus) or not torch.cuda.is_available():
+        return [None] * count
+    return [",".join(map(str, gpus[slot::count] or [gpus[slot % len(gpus)]])) for slot in range(count)]
 
 
-def _environment(job: Job, count: int) -> dict[str, str]:
-    """Of the process of a job that runs beside `count - 1` others."""
+def _environment(gpus: str | None, count: int) -> dict[str, str]:
+    """Of a process that runs beside `count - 1` others; `gpus` None leaves those that this process sees."""
     environment, threads = dict(os.environ), int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    if job.number not in TIMED:
+    if count > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, threads // count))
+    if gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus
     environment["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return environment
 
 
-def _run(job: Job, environment: dict[str, str]) -> tuple[str, str | None]:
+def _run(job: Job, environment: dict[str, str], children: Children) -> tuple[str, str | None]:
     """Execute one notebook; returns its digest and what went wrong, None if nothing did."""
     digest, task = job.digest(), [str(job.notebook), str(job.executed), job.parameters]
-    process = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(task)], env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    if process.returncode == 0:
+    status, errors = children.run([sys.executable, "-m", __name__, json.dumps(task)], environment)
+    if status == 0:
         return digest, None
-    lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
-    said = lines[-1] if lines and process.returncode > 0 else f"exit status {process.returncode}"  # below 0: a signal
-    return digest, said if job.notebook.name in said else f"{job.notebook.name} failed: {said}"
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    said = lines[-1] if lines and status > 0 else f"exit status {status}"  # below 0: a signal
+    name = job.executed.name
+    return digest, said if name in said else f"{name} failed: {said}"
 
 
 def _main(task: str) -> int:

@@ -1,18 +1,22 @@
 """Notebooks side by side and in slices: every one once, none before what it reads, and no failure stops the others."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 from small_notebooks import outputs, small_repository, write_notebook
 
 from sdtp_lib import cli, paths, reproduce, results, side_by_side
 from sdtp_lib.notebook_jobs import WRITERS
-from sdtp_lib.reproduce import NotebookFailed, plan
+from sdtp_lib.profiles import plan
+from sdtp_lib.reproduce import NotebookFailed
 
 NUMBERS = [f"{number:02}" for number in range(1, 8)]
 
@@ -32,12 +36,13 @@ class Runs:
     """Stands in for the processes: what started and ended in which order, and which notebooks are to fail."""
 
     def __init__(self):
-        self.events, self.failing, self.lock, self.threads = [], set(), threading.Lock(), {}
+        self.events, self.failing, self.lock, self.threads, self.gpus = [], set(), threading.Lock(), {}, {}
 
-    def __call__(self, job, environment):
+    def __call__(self, job, environment, children):
         with self.lock:
             self.events.append(("start", job.number))
-        self.threads[job.number] = environment["OMP_NUM_THREADS"]
+        self.threads[job.number] = environment.get("OMP_NUM_THREADS")
+        self.gpus[job.number] = environment.get("CUDA_VISIBLE_DEVICES")
         time.sleep(0.05)
         if job.number in self.failing:
             problem = f"{job.notebook.name} failed: no luck"
@@ -92,6 +97,44 @@ def test_nothing_runs_beside_a_notebook_that_times(repository, runs):
     reproduce.reproduce("demo", jobs=7)
     for number in ("04", "05", "06"):
         assert runs.events.index(("end", number)) == runs.events.index(("start", number)) + 1
+
+
+@pytest.mark.parametrize(
+    "visible, count, shares",
+    [
+        ("", 2, [None, None]),
+        ("0", 2, ["0", "0"]),
+        ("0,3", 2, ["0", "3"]),
+        ("GPU-a,GPU-b,GPU-c", 2, ["GPU-a,GPU-c", "GPU-b"]),
+        ("0,1", 3, ["0", "1", "0"]),
+        (None, 2, ["0,2", "1,3"]),
+    ],
+)
+def test_gpus_are_dealt_out(monkeypatch, visible, count, shares):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible != "")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert side_by_side.gpu_shares(count) == shares
+
+
+def test_who_times_on_a_gpu_of_its_own_needs_not_be_alone(repository, runs, monkeypatch):
+    monkeypatch.setattr(side_by_side, "gpu_shares", lambda count: [str(gpu) for gpu in range(count)])
+    reproduce.reproduce("demo", jobs=3)
+    assert runs.most_at_a_time() == 3 and {*runs.gpus.values()} == {"0", "1", "2"} and runs.started == NUMBERS
+    at = {number: [runs.events.index((what, number)) for what in ("start", "end")] for number in ("04", "05", "06")}
+    assert any(at[one][0] < at[two][0] < at[one][1] for one in at for two in at)
+
+
+def test_who_times_on_a_shared_gpu_is_alone_and_has_all_gpus(repository, runs, monkeypatch):
+    monkeypatch.setattr(side_by_side, "gpu_shares", lambda count: ["0", "1", "0"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    reproduce.reproduce("demo", jobs=3)
+    for number in ("04", "05", "06"):
+        assert runs.events.index(("end", number)) == runs.events.index(("start", number)) + 1
+        assert runs.gpus[number] == "0,1"
+    assert {runs.gpus[number] for number in ("01", "02", "03", "07")} <= {"0", "1"}
 
 
 def test_a_failure_stops_only_what_needs_it_and_all_are_named(repository, runs):
@@ -151,7 +194,8 @@ def test_the_project_s_own_profiles_state_what_they_need(tmp_path, monkeypatch):
     for profile, wanted in {
         "demo": [],
         "demo_full": ["07"],
-        "paper": ["03", "04", "05", "06", "07", "08", "09"],
+        "sweep_7b": [],
+        "paper": ["03", "04", "05", "06", "07", "08", "09", "11"],
     }.items():
         jobs = plan(profile)
         assert [job.number for job in jobs if job.needs(jobs)] == wanted
@@ -192,6 +236,42 @@ def test_a_process_that_dies_is_named(repository, monkeypatch, tmp_path, code, w
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(NotebookFailed, match=f"1 of 1 notebooks failed: 01_trial.ipynb failed: {words}"):
         reproduce.reproduce("demo", only="01", jobs=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["SIGTERM", "SIGINT"])
+def test_what_ends_the_command_ends_its_notebooks(repository, word):
+    """Processes and their kernels; what they leave is no result."""
+    root, _ = repository
+    for number in NUMBERS:
+        (paths.PROFILES / "demo" / f"{number}.yaml").unlink(missing_ok=number not in ("01", "02"))
+    for number in ("01", "02"):
+        source = f"open('{root}/begun{number}', 'w').close()\nimport time\ntime.sleep(300)"
+        write_notebook(root / "notebooks" / f"{number}_trial.ipynb", source, parameters="factor = 2")
+        (paths.PROFILES / "demo" / f"{number}.yaml").write_text("factor: 3\n")
+    code = (
+        "import pathlib, sys\nfrom sdtp_lib import cli, paths\nroot = pathlib.Path(sys.argv[1])\n"
+        "paths.NOTEBOOKS, paths.PROFILES = root / 'notebooks', root / 'notebooks' / 'profiles'\n"
+        "sys.exit(cli.main(['reproduce', '--jobs', '2']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, root], env={**os.environ, "PYTHONPATH": str(paths.ROOT)})
+    try:
+        _until(lambda: all((root / f"begun{number}").exists() for number in ("01", "02")))
+        others = psutil.Process(process.pid).children(recursive=True)
+        assert len(others) >= 4  # two notebooks, two kernels
+        process.send_signal(getattr(signal, word))
+        assert process.wait(60) != 0
+        _until(lambda: not [other for other in others if other.is_running() and other.status() != "zombie"])
+        assert not entries(root)
+    finally:
+        process.kill()
+
+
+def _until(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
 
 
 @pytest.mark.slow

@@ -1,0 +1,101 @@
+"""What a profile runs: its notebooks in order, each with its parameters, or once for every point of a grid of them.
+
+A profile is a folder with a file `NN.yaml` for each notebook: a flat list of `name: value`, and with `grid` a list of
+values for each of some names, every combination of which is a run of its own:
+
+    profile: demo
+    grid:
+      config: [keep09, keep07]
+      length: [1024, 4096]
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import papermill
+import yaml
+
+from . import paths
+from .notebook_jobs import Job
+
+GRID = "grid"
+
+
+def plan(profile: str, only: str | None = None) -> list[Job]:
+    """The notebooks to run, in order, each with parameters that it knows.
+
+    Args:
+        profile: name of a folder of `paths.PROFILES`.
+        only: number of the one notebook to run, such as `04`.
+
+    Raises:
+        ValueError: for an unknown profile, number or parameter, or a damaged profile file.
+        FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
+    """
+    known = sorted(folder.name for folder in paths.PROFILES.glob("*") if folder.is_dir())
+    if profile not in known:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known) or 'none'}")
+    notebooks = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise FileNotFoundError(f"no notebooks in {paths.NOTEBOOKS}; run this from a checkout of the repository")
+    chosen = [notebook for notebook in notebooks if only is None or notebook.name[:2] == only]
+    if not chosen:
+        raise ValueError(f"unknown notebook {only!r}; known: {', '.join(notebook.name[:2] for notebook in notebooks)}")
+    if only is None:  # a profile may be about some of the notebooks alone
+        chosen = [notebook for notebook in chosen if profile_file(notebook, profile).is_file()]
+        if not chosen:
+            raise FileNotFoundError(
+                f"profile {profile!r} has no file for any notebook, such as {notebooks[0].name[:2]}.yaml"
+            )
+    folder = paths.results(profile) / "notebooks"
+    return [
+        Job(notebook, parameters, folder / f"{notebook.stem}{label}.ipynb")
+        for notebook in chosen
+        for label, parameters in runs(notebook, profile).items()
+    ]
+
+
+def profile_file(notebook: Path, profile: str) -> Path:
+    """What a profile sets for a notebook; it need not be there."""
+    return paths.PROFILES / profile / f"{notebook.name[:2]}.yaml"
+
+
+def runs(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
+    """Ending of the executed copy's name -> parameters, of every run of a notebook; without a grid just `""`.
+
+    papermill itself only warns about names that the notebook does not have.
+
+    Raises: as `plan`.
+    """
+    file = profile_file(notebook, profile)
+    if not file.is_file():
+        raise FileNotFoundError(f"profile {profile!r} has no {file.name} for {notebook.name}")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{profile}/{file.name} is no YAML: {' '.join(str(error).split())}") from None
+    axes = values.pop(GRID, {}) if isinstance(values, dict) else {}
+    if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
+        raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`, and `{GRID}`")
+    if not isinstance(axes, dict) or not all(isinstance(points, list) and points for points in axes.values()):
+        raise ValueError(f"the {GRID} of {profile}/{file.name} must have a list of values for each name")
+    if twice := [name for name in axes if name in values]:
+        raise ValueError(f"{profile}/{file.name} sets {twice[0]!r} beside its {GRID}")
+    unknown = [str(name) for name in {**values, **axes} if name not in papermill.inspect_notebook(str(notebook))]
+    if unknown:
+        raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}, which {profile}/{file.name} sets")
+    points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+    found = {_label(point): {**values, **point} for point in points}
+    if len(found) < len(points):
+        raise ValueError(f"the {GRID} of {profile}/{file.name} has the same point twice")
+    return found
+
+
+def _label(point: Mapping[str, Any]) -> str:
+    """A point as a part of a file's name."""
+    return "".join(f".{re.sub(r'[^A-Za-z0-9-]+', '-', str(value))}" for value in point.values())

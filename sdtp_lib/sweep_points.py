@@ -1,0 +1,129 @@
+"""Points of a sweep over model, schedule and length: each its own latency file, so that they merge by being there.
+
+Any process on any machine may add a point; nothing is shared between them but the folder. A speedup is that of one
+point: the full and the pruned model on the same devices, in turns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from . import paths, results
+from .benchmark import profile
+from .choices import MODES
+from .latency_files import ALIKE, completed, lookup, read_latency
+from .report import Markdown
+from .schedule import PRESET_NAMES
+
+FOLDER = "points"  # below a profile's results
+TABLE = "sweep.md"  # beside it
+MERGED = (*ALIKE, "config", "mode", "new_tokens")  # points that agree in these are lengths of one sweep
+COLUMNS = {  # column -> keys in the record of one length
+    "Full prefill (s)": ("baseline", "prefill_latency_seconds"),
+    "Pruned (s)": ("sdtp", "prefill_latency_seconds"),
+    "Full total (s)": ("baseline", "total_latency_seconds"),
+    "Pruned total (s)": ("sdtp", "total_latency_seconds"),
+    "Prefill x": ("speedup", "prefill"),
+    "End2End x": ("speedup", "total"),
+    "Prefill / limit": ("share_of_limit", "prefill"),
+    "End2End / limit": ("share_of_limit", "end2end"),
+    "KV reduction": ("kv_reduction",),
+}
+NOTE = """
+Every row is one run, in which the full and the pruned model took turns on the devices it names. Seconds of rows with
+other devices, or another number of them, say nothing about pruning; no speedup here is over fewer devices.
+"""
+
+
+def measure_point(profile_name: str, model: str, config: str, length: int, mode: str = "end2end", **options) -> dict:
+    """Time one point and write its file, whose name says which it is, into the profile's folder of points.
+
+    Args:
+        profile_name, model, config, mode, options: see `benchmark.profile`; a `device_map` is part of the name.
+        length: of the prompt, in tokens.
+
+    Returns:
+        The document written.
+
+    Raises:
+        ValueError, FileNotFoundError: as `benchmark.profile`.
+        RuntimeError: if the point failed, out of memory for instance; the file says so too.
+    """
+    parts = [Path(model).name, options.get("dtype"), options.get("device_map"), config, mode, length]
+    name = "_".join(str(part) for part in parts if part is not None)
+    file = paths.results(profile_name) / FOLDER / f"{name}.json"
+    document = profile(mode, config, [length], model, output=file, profile_name=profile_name, **options)
+    if problem := lookup(document["results"], str(length), "error"):
+        raise RuntimeError(f"{length} tokens failed: {problem}")
+    return document
+
+
+def read_points(folder: str | os.PathLike) -> list[dict]:
+    """The latency documents of a folder, by name.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: naming the file that is no latency file.
+    """
+    files = sorted(Path(folder).glob("*.json"))
+    if not files:
+        raise FileNotFoundError(f"no points in {folder}")
+    return [read_latency(file, PRESET_NAMES, MODES[0]) for file in files]
+
+
+def merge_points(documents: Sequence[Mapping]) -> dict[str, dict]:
+    """Label -> one latency document for all points that differ in their length alone; of two of one length the last.
+
+    A label names the schedule, and what else differs between the documents.
+    """
+    groups: dict[tuple, dict] = {}
+    for document in documents:
+        key = tuple(str(document["metadata"].get(name)) for name in MERGED)
+        merged = groups.setdefault(key, {"metadata": document["metadata"], "results": {}})
+        merged["results"] |= document["results"]
+    told = [at for at, name in enumerate(MERGED) if name == "config" or len({key[at] for key in groups}) > 1]
+    labels = {", ".join(key[at] for at in sorted(told, key=_config_first)): merged for key, merged in groups.items()}
+    for merged in labels.values():
+        merged["results"] = dict(sorted(merged["results"].items(), key=lambda item: int(item[0])))
+    return labels
+
+
+def points_table(documents: Sequence[Mapping]) -> pd.DataFrame:
+    """One row per point: model, dtype, devices, schedule, length, and COLUMNS; NaN where it failed or has no such."""
+    rows = []
+    for merged in merge_points(documents).values():
+        about = {"Model": "model", "Dtype": "dtype", "Schedule": "config"}
+        named = {column: merged["metadata"].get(key) for column, key in about.items()}
+        for length, record in merged["results"].items():
+            found = {column: lookup(completed(record), *keys) for column, keys in COLUMNS.items()}
+            rows.append({**named, "Devices": devices(merged["metadata"]), "Length": int(length), **found,
+                         "Failed": record.get("error")})  # fmt: skip
+    table = pd.DataFrame(rows).sort_values(["Model", "Dtype", "Devices", "Schedule", "Length"], ignore_index=True)
+    return table.dropna(axis="columns", how="all")
+
+
+def devices(metadata: Mapping) -> str:
+    """What a latency document was measured on, in words."""
+    device, spread, processes = (metadata.get(key) for key in ("device", "devices", "tensor_parallel"))
+    if processes:
+        return f"{device}, split over {processes} processes"
+    return f"{device}, layers on {', '.join(spread)}" if spread else str(device)
+
+
+def show_points(documents: Sequence[Mapping]) -> Markdown:
+    """`points_table` for a notebook."""
+    return Markdown(results.markdown_table(points_table(documents), 3))
+
+
+def write_points(folder: str | os.PathLike, output: str | os.PathLike) -> None:
+    """Write `points_table` of a folder's files as Markdown. Raises as `read_points`; ValueError for a bad output."""
+    results.check_output(output)
+    results.write_text(output, show_points(read_points(folder)) + "\n" + NOTE)
+
+
+def _config_first(at: int) -> tuple[bool, int]:
+    return MERGED[at] != "config", at

@@ -1,0 +1,88 @@
+"""Profiles: flat lists of parameters, and grids of them, each point of which is a job of its own."""
+
+import pytest
+from small_notebooks import outputs, small_repository, write_notebook
+
+from sdtp_lib import paths, profiles, reproduce
+from sdtp_lib.reproduce import NotebookFailed
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Notebook 01 with parameters factor, profile and name; a function that sets what the demo profile says of it."""
+    ledger = small_repository(tmp_path, monkeypatch)
+    notebook = tmp_path / "notebooks" / "01_trial.ipynb"
+    write_notebook(notebook, "print(name * factor)", parameters="factor = 2\nprofile = 'demo'\nname = 'a'")
+    (paths.PROFILES / "demo" / "02.yaml").unlink()
+
+    def say(text):
+        (paths.PROFILES / "demo" / "01.yaml").write_text(text)
+        return ledger
+
+    return say
+
+
+def test_every_combination_is_a_job_with_a_copy_of_its_own(repository):
+    repository("profile: demo\ngrid:\n  name: [x/y z, b]\n  factor: [1, 2, 3]\n")
+    jobs = profiles.plan("demo")
+    assert [job.executed.name for job in jobs] == [
+        f"01_trial.{name}.{factor}.ipynb" for name in ("x-y-z", "b") for factor in (1, 2, 3)
+    ]
+    assert jobs[1].parameters == {"profile": "demo", "name": "x/y z", "factor": 2}
+    assert len({job.entry for job in jobs}) == len({job.digest() for job in jobs}) == len({*jobs}) == 6
+    assert {job.number for job in jobs} == {"01"} and len(profiles.plan("demo", "01")) == 6
+
+
+def test_without_a_grid_there_is_one_job(repository):
+    for text in ("profile: demo\n", "profile: demo\ngrid: {}\n"):
+        repository(text)
+        (job,) = profiles.plan("demo")
+        assert job.executed.name == "01_trial.ipynb" and job.parameters == {"profile": "demo"}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("grid: 3", "the grid of demo/01.yaml must have a list of values for each name"),
+        ("grid: {factor: 3}", "must have a list of values for each name"),
+        ("grid: {factor: []}", "must have a list of values for each name"),
+        ("grid: {facto: [1]}", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml sets"),
+        ("factor: 2\ngrid: {factor: [1]}", "demo/01.yaml sets 'factor' beside its grid"),
+        ("grid: {factor: [1, 1]}", "the grid of demo/01.yaml has the same point twice"),
+    ],
+)
+def test_bad_grids_are_refused(repository, text, words):
+    repository(text)
+    with pytest.raises(ValueError, match=words):
+        profiles.plan("demo")
+
+
+def test_points_are_done_one_by_one_and_sliced(repository, monkeypatch):
+    ledger, ran = repository("grid:\n  factor: [1, 2, 3]\n"), []
+    monkeypatch.setattr(reproduce, "execute", lambda notebook, copy, parameters: ran.append(parameters["factor"]) or
+                        copy.parent.mkdir(parents=True, exist_ok=True) or copy.write_text("{}"))  # fmt: skip
+    reproduce.reproduce("demo")
+    assert ran == [1, 2, 3] and ledger == ["demo"]
+    repository("grid:\n  factor: [3, 4]\n")
+    reproduce.reproduce("demo", resume=True)
+    assert ran == [1, 2, 3, 4]
+    slices = [[job.parameters["factor"] for job in profiles_of(shard)] for shard in ("1/2", "2/2")]
+    assert slices == [[3], [4]]
+
+
+def profiles_of(shard):
+    from sdtp_lib.side_by_side import take_shard
+
+    return take_shard(profiles.plan("demo"), shard)
+
+
+@pytest.mark.slow
+def test_a_failed_point_costs_no_other(repository):
+    repository("grid:\n  name: [x, {}]\n  factor: [1, 2]\n".replace("{}", "null"))
+    with pytest.raises(NotebookFailed, match="2 of 4 notebooks failed: .*01_trial.None.1.ipynb"):
+        reproduce.reproduce("demo", jobs=2)
+    folder = paths.results("demo") / "notebooks"
+    assert [outputs(folder / f"01_trial.x.{factor}.ipynb") for factor in (1, 2)] == ["x\n", "xx\n"]
+    assert sorted(file.name for file in (folder / "manifest").iterdir()) == [
+        f"01_trial.x.{factor}.json" for factor in (1, 2)
+    ]
