@@ -7,7 +7,7 @@ NEWEST := .venv-newest/bin/python
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
 ENGINE_TESTS := $(addprefix tests/test_,$(addsuffix .py,schedule selection scorers pruner_files pruning families turns \
-  generation robustness placement tensor_parallel compressed_cache baselines saliency flops limits question blend pooled))
+  generation robustness placement tensor_parallel tensor_parallel_commands compressed_cache baselines saliency flops limits question blend pooled))
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 TIMING := notebooks/04_prefill_benchmark.ipynb notebooks/05_end2end_benchmark.ipynb

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from . import models, paths, results
 from .latency import NOTES, latency_record, latency_table
+from .placement import check_placement
 from .plan import Plan, alternate
 from .pruning import TokenPruning
 from .schedule import PruningSchedule
@@ -56,7 +57,8 @@ def profile(
     Args:
         mode, config, lengths, options: see `Plan`.
         model, dtype, device, revision, device_map, tensor_parallel: see `models.load_model`. Of the processes that
-            share a model the main one writes; seconds are its own, bytes those of all.
+            share a model the main one writes; seconds are its own, bytes those of all. A length that fails ends them,
+            as it may have failed in one of them alone; the lengths before it are written.
         pruner: folder of a trained pruner; a shape needs none.
         memory: on a CPU, read peak memory too, in fresh processes (`resident_peaks`); a GPU's sweep reads it anyway.
         output: result file; by default `latency_results_<config>.json` (`none`: `..._baseline.json`) of the profile.
@@ -75,12 +77,15 @@ def profile(
         )
     if pruner is not None and not Path(pruner).is_dir():
         raise FileNotFoundError(f"pruner folder {pruner} does not exist")  # before minutes are spent on the model
+    if config != BASELINE:
+        models.check_pruner_named(pruner, model)
+    check_placement(device_map, device, tensor_parallel)
+    workers = Workers.of_launch(together=True) if tensor_parallel else Workers()
     loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map, tensor_parallel)
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
     same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision) if memory else None
     files = {config: Path(output or default_file(config, plan.profile_name))}
-    workers = Workers.of_launch(together=True) if tensor_parallel else Workers()
     return _run(loaded, scorer, plan, files, same, workers)[config]
 
 
@@ -136,8 +141,10 @@ def _run(
             pruner.check(model.config.hidden_size, schedule.layers)
     sides = {name: TokenPruning(schedule, pruner) if schedule.layers else None for name, schedule in schedules.items()}
     split = {"tensor_parallel": workers.count} if workers.count > 1 else {}
-    documents = {name: _document(path, {**_metadata(model, plan, name, schedules[name]), **split}, plan.resume)
-                 for name, path in files.items()}  # fmt: skip
+    documents = workers.on_main(lambda: {
+        name: _document(path, {**_metadata(model, plan, name, schedules[name]), **split}, plan.resume)
+        for name, path in files.items()
+    })  # fmt: skip
     done = set.intersection(*({n for n, row in d["results"].items() if "error" not in row} for d in documents.values()))
     todo = [length for length in dict.fromkeys(plan.lengths) if str(length) not in done]
     runs_left = len(todo) * len(sides) * (plan.repeats + 1)
@@ -150,6 +157,8 @@ def _run(
                     name: latency_record(model.config, schedules[name], runs[BASELINE], runs[name]) for name in files
                 }
             except Exception as error:  # a length that does not fit the memory must not cost the others
+                if workers.count > 1:  # where it may fit the other processes, which would go on alone
+                    raise
                 message = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
                 records = {name: {"error": message} for name in files}
             _free(model.device)

@@ -142,7 +142,8 @@ def _report(profile: str, **options) -> None:
 def _check_taken(given: Collection[str], required: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Raise ValueError for an option that is missing, or that does not go with the others."""
     if missing := [name for name in required if name not in given]:
-        raise ValueError(f"the following arguments are required: {', '.join(missing)}; or --html alone")
+        others = "" if "--points" in given else "; or --html alone, or --points and --output"
+        raise ValueError(f"the following arguments are required: {', '.join(missing)}{others}")
     if other := [name for name in given if name not in (*required, *optional)]:
         raise ValueError(f"{required[0]} takes no {other[0]}")
 

@@ -6,10 +6,9 @@ from itertools import groupby
 from statistics import median
 
 import pandas as pd
-import torch
 from transformers import PretrainedConfig
 
-from .flops import kv_bytes, schedule_flops
+from .flops import schedule_flops
 from .limits import end2end_limit, prefill_limit
 from .schedule import PruningSchedule
 from .timing import Run
@@ -25,7 +24,6 @@ NOTES = {
     "end from the full model's measured seconds, its prefill by causal FLOPs, decode steps by the bytes of weights and "
     "cache read once; share_of_limit is measured / limit, the prefill's causal",
 }
-DTYPES = {1: torch.int8, 2: torch.bfloat16, 4: torch.float32, 8: torch.float64}  # by bytes: all that the limits need
 
 
 def latency_record(config: PretrainedConfig, schedule: PruningSchedule, full: list[Run], pruned: list[Run]) -> dict:
@@ -71,19 +69,18 @@ def _flops(config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new
 
 
 def _limit(config: PretrainedConfig, schedule: PruningSchedule, run: Run, baseline: dict) -> dict[str, float | None]:
-    """Speedups that the schedule allows; end to end None without a decode, or for a cache of unknown number format.
+    """Speedups that the schedule allows; end to end None without a decode.
 
     Args:
         run: one of the full model.
         baseline: its medians.
     """
     tokens, seconds = run.prompt_tokens, [baseline[f"{part}_latency_seconds"] for part in ("prefill", "decode")]
-    dtype = DTYPES.get(run.kv_bytes / kv_bytes(config, run.kv_lengths, torch.int8))
     return {
         "prefill_causal": prefill_limit(config, schedule, tokens),
         "prefill_dense": prefill_limit(config, schedule, tokens, causal=False),
-        "end2end": end2end_limit(config, schedule, tokens, run.new_tokens.shape[1], *seconds, dtype)
-        if dtype and run.decode is not None
+        "end2end": end2end_limit(config, schedule, tokens, run.new_tokens.shape[1], *seconds, run.kv_dtype)
+        if run.decode is not None
         else None,
     }
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from .latency_files import lookup, series
+from .latency_files import completed, lookup, series
 from .report import Markdown
 from .results import markdown_table
 
@@ -45,7 +45,7 @@ def length_table(documents: Mapping[str, Mapping]) -> Markdown:
     for name, document in documents.items():
         full = series(document, "baseline", "prefill_latency_seconds")
         for tokens, kept in series(document, "sdtp", "kv_lens_after_prefill").items():
-            record = document["results"][str(tokens)]
+            record = completed(document["results"][str(tokens)])
             gain = lookup(record, "speedup", "prefill")
             allowed = full[tokens] / expected_seconds(full, kept)
             rows.append({

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ SHAPES = {
         vocab_size=32000, rope_theta=1e6, sliding_window=None, max_position_embeddings=131072,
     ),
 }  # fmt: skip
+DEMOS = ("demo", "demo-dense")
 DTYPES = {name: getattr(torch, name) for name in choices.DTYPES}
 
 
@@ -80,11 +82,11 @@ def load_model(
     check_placement(device_map, device, tensor_parallel)
     placed, where = bool(device_map or tensor_parallel), layout(device_map, tensor_parallel)
     device, name = torch.device("cpu") if placed else pick_device(device), os.fspath(name)
-    demos = {"demo": paths.DEMO_CHECKPOINT, "demo-dense": paths.DENSE_CHECKPOINT}
+    demos = dict(zip(DEMOS, (paths.DEMO_CHECKPOINT, paths.DENSE_CHECKPOINT), strict=True))
     if name in SHAPES:
-        model, tokenizer, label = _random_model(MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed), None, name
-        if placed:
-            model = _split(model, where) if tensor_parallel else spread(model, device_map)
+        make = partial(_random_model, MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed)
+        model, tokenizer, label = _split(make, DTYPES[dtype], where) if tensor_parallel else make(), None, name
+        model = spread(model, device_map) if device_map else model
     elif name in demos or os.path.isdir(name):
         model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], where)
         label = name
@@ -101,6 +103,12 @@ def load_model(
     return model.eval().requires_grad_(False), tokenizer
 
 
+def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLike) -> None:
+    """Raise ValueError for a model with real weights without the folder of a trained pruner; asked before it loads."""
+    if folder is None and os.fspath(model) not in (*DEMOS, *SHAPES):
+        raise ValueError(f"model {os.fspath(model)!r} needs the folder of a trained pruner")
+
+
 def load_pruner(
     folder: str | os.PathLike | None, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0
 ) -> TokenPruner:
@@ -113,18 +121,17 @@ def load_pruner(
         FileNotFoundError: if the folder or a file in it is missing.
     """
     hidden_size = model.config.hidden_size
+    check_pruner_named(folder, model.name_or_path)
     if folder is None:
         folder = {"demo": paths.DEMO_PRUNER, "demo-dense": paths.QUESTION_PRUNERS / "demo-dense" / "paper"}.get(
             model.name_or_path
         )
     if folder is not None:
         pruner = TokenPruner.from_pretrained(folder)
-    elif model.name_or_path in SHAPES:
+    else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pruner = TokenPruner(hidden_size, schedule.layers)
-    else:
-        raise ValueError(f"model {model.name_or_path!r} needs the folder of a trained pruner")
     pruner.check(hidden_size, schedule.layers)
     return pruner.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False)
 
@@ -136,15 +143,16 @@ def _random_model(config: MistralConfig, dtype: torch.dtype, device: torch.devic
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
-def _split(model: PreTrainedModel, where: Mapping) -> PreTrainedModel:
-    """A model that every process has whole, split over them by way of a folder: transformers splits what it reads."""
+def _split(make: Callable[[], PreTrainedModel], dtype: torch.dtype, where: Mapping) -> PreTrainedModel:
+    """A model that the main process makes, split over all by way of a temporary folder: transformers splits files."""
     workers = Workers.of_launch()
     folder = workers.on_main(lambda: tempfile.mkdtemp(prefix="sdtp-"))
     try:
-        workers.on_main(lambda: model.save_pretrained(folder))
-        return _pretrained(folder, model.dtype, local_files_only=True, **where)
-    finally:
+        workers.on_main(lambda: make().save_pretrained(folder))
+        model = _pretrained(folder, dtype, local_files_only=True, **where)
         workers.wait()  # others may be reading still
+        return model
+    finally:
         if workers.main:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -160,6 +168,8 @@ def _from_folder(
         raise FileNotFoundError(f"model folder {folder} has no safetensors weights; pickled weights are never loaded")
     try:
         model = _pretrained(str(folder), dtype, local_files_only=True, **where)
+    except (torch.OutOfMemoryError, torch.distributed.DistError):
+        raise
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"weights in {folder} are damaged: {str(error).splitlines()[0]}") from None
     has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
@@ -181,6 +191,8 @@ def _pretrained(source: str, dtype: torch.dtype, **where) -> PreTrainedModel:
         source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
         output_loading_info=True, **where,
     )  # fmt: skip
+    if layout(None, True).keys() & where.keys() and not getattr(model.config, "base_model_tp_plan", None):
+        raise ValueError(f"{type(model).__name__} has no plan for tensor parallelism")  # each would hold all of it
     if info["missing_keys"]:  # transformers would fill them with random numbers and go on
         raise ValueError(f"weights in {source} lack {sorted(info['missing_keys'])[0]}")
     return model

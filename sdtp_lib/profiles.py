@@ -1,19 +1,21 @@
 """What a profile runs: its notebooks in order, each with its parameters, or once for every point of a grid of them.
 
 A profile is a folder with a file `NN.yaml` for each notebook: a flat list of `name: value`, and with `grid` a list of
-values for each of some names, every combination of which is a run of its own:
+values for each of some names, every combination of which is a run of its own. A value may itself set several names:
 
-    profile: demo
+    profile: mine
     grid:
-      config: [keep09, keep07]
       length: [1024, 4096]
+      config: [keep09, keep07]
+      model: [{model_name: mistral-7b}, {model_name: /models/llama, pruner_folder: /models/llama-pruner}]
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections import ChainMap, Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +84,24 @@ def runs(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
     axes = values.pop(GRID, {}) if isinstance(values, dict) else {}
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
         raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`, and `{GRID}`")
-    if not isinstance(axes, dict) or not all(isinstance(points, list) and points for points in axes.values()):
+    if not isinstance(axes, dict) or not all(
+        isinstance(some, list) and some and {} not in some for some in axes.values()
+    ):
         raise ValueError(f"the {GRID} of {profile}/{file.name} must have a list of values for each name")
-    if twice := [name for name in axes if name in values]:
-        raise ValueError(f"{profile}/{file.name} sets {twice[0]!r} beside its {GRID}")
-    unknown = [str(name) for name in {**values, **axes} if name not in papermill.inspect_notebook(str(notebook))]
-    if unknown:
+    sets = [[point if isinstance(point, dict) else {name: point} for point in axes[name]] for name in axes]
+    names = [{name for one in some for name in one} for some in (*sets, [values])]
+    if twice := [name for name, count in Counter(itertools.chain(*names)).items() if count > 1]:
+        raise ValueError(f"{profile}/{file.name} sets {twice[0]!r} twice")
+    known = papermill.inspect_notebook(str(notebook))
+    if unknown := [str(name) for name in itertools.chain(*names) if name not in known]:
         raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}, which {profile}/{file.name} sets")
-    points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
-    found = {_label(point): {**values, **point} for point in points}
+    points = list(itertools.product(*sets))
+    found = {_label(point): dict(ChainMap(*point, values)) for point in points}
     if len(found) < len(points):
-        raise ValueError(f"the {GRID} of {profile}/{file.name} has the same point twice")
+        raise ValueError(f"the {GRID} of {profile}/{file.name} has two points of the same name")
     return found
 
 
-def _label(point: Mapping[str, Any]) -> str:
-    """A point as a part of a file's name."""
-    return "".join(f".{re.sub(r'[^A-Za-z0-9-]+', '-', str(value))}" for value in point.values())
+def _label(point: Sequence[Mapping[str, Any]]) -> str:
+    """A point as a part of a file's name; of values set together the first one names them."""
+    return "".join(f".{re.sub(r'[^A-Za-z0-9-]+', '-', str(next(iter(each.values()))))}" for each in point)

@@ -50,7 +50,7 @@ def reproduce(
         profile: name of a folder of `notebooks/profiles`.
         only: number of the one notebook to run, such as `04`.
         resume: skip notebooks that are done, see `Job.is_done`; otherwise all are run.
-        jobs: so many notebooks at a time, see `side_by_side.run_side_by_side`; 1 runs them in order.
+        jobs: so many notebooks at a time, see `side_by_side.run_side_by_side`.
         shard: `i/n` for a slice of the notebooks, see `side_by_side.take_shard`.
 
     Returns:
@@ -60,27 +60,32 @@ def reproduce(
         ValueError: for an unknown profile, number, parameter or shard, `jobs` below 1, or a damaged profile file;
             before anything is run.
         FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
-        NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs or a shard all
-            that can run do, and the ledger is written, before it is raised.
+        NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs, a shard or a
+            grid all that can run do, and the ledger is written, before it is raised.
     """
     from .side_by_side import run_side_by_side, take_shard
 
     positive("jobs", jobs)
-    if shard is not None and only is not None:
+    chosen = plan(profile, only)
+    if shard is not None and only is not None and len(chosen) == 1:
         raise ValueError("--only names one notebook, of which there is no shard")
-    chosen = plan(profile, only) if shard is None else take_shard(plan(profile), shard)
+    chosen = chosen if shard is None else take_shard(chosen, shard)
+    apart = jobs > 1 or shard is not None or len({job.notebook for job in chosen}) < len(chosen)
     todo = [job for job in chosen if not ((resume or job.keep) and job.is_done())]
     for job in todo:
         job.forget()
     with _environment(OFFLINE if profile.startswith("demo") else {}):
         try:
-            if jobs > 1 or shard is not None:
+            if apart:
                 run_side_by_side(todo, jobs)
             else:
                 _run_in_order(todo)
-        except NotebookFailed:
-            if jobs > 1 or shard is not None:
-                _write_up(profile)
+        except NotebookFailed as failed:
+            if apart:
+                try:
+                    _write_up(profile)
+                except (ValueError, OSError) as error:
+                    raise NotebookFailed(f"{failed}; and then {error}") from failed
             raise
     _write_up(profile)
     return [job.executed for job in chosen]
@@ -91,9 +96,9 @@ def _write_up(profile: str) -> None:
     from .report import write_ledger
     from .sweep_points import FOLDER, TABLE, write_points
 
+    write_ledger(profile)
     if any((paths.results(profile) / FOLDER).glob("*.json")):
         write_points(paths.results(profile) / FOLDER, paths.results(profile) / TABLE)
-    write_ledger(profile)
 
 
 def _run_in_order(jobs: Sequence[Job]) -> None:

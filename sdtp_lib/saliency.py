@@ -235,7 +235,8 @@ def fingerprint(model: nn.Module) -> str:
     """Tells trained weights apart: a hash over the first numbers of every parameter, the same in every dtype."""
     names_and_numbers = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        start = parameter.detach().flatten()[:16].to("cpu", torch.bfloat16).float()
+        held = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a split one, its part here
+        start = held.detach().flatten()[:16].to("cpu", torch.bfloat16).float()
         names_and_numbers.update(name.encode() + start.numpy().tobytes())
     return names_and_numbers.hexdigest()[:16]
 

@@ -142,11 +142,9 @@ def gpu_shares(count: int) -> list[str | None]:
     """
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = range(torch.cuda.device_count()) if visible is None else [gpu for gpu in visible.split(",") if gpu.strip()]
-    if not len(gpus) or not torch.cuda.is_available():
-        return [None] * count
-    return [",".join(map(str, gpus[slot::count] or [gpus[slot % len(gpus)]])) for slot in range(count)]
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))).split(",")[:there]
+    return [",".join(gpus[slot::count] or [gpus[slot % there]]) if gpus else None for slot in range(count)]
 
 
 def _environment(gpus: str | None, count: int) -> dict[str, str]:

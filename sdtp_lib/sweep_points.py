@@ -6,6 +6,8 @@ point: the full and the pruned model on the same devices, in turns.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,8 @@ from .schedule import PRESET_NAMES
 
 FOLDER = "points"  # below a profile's results
 TABLE = "sweep.md"  # beside it
-MERGED = (*ALIKE, "config", "mode", "new_tokens")  # points that agree in these are lengths of one sweep
+SWEPT = ("config", "mode", "new_tokens", "decode", "chunk", "seed")  # points that agree in these are one sweep's
+ABOUT = {"Model": "model", "Dtype": "dtype", "Schedule": "config", "Mode": "mode", "New tokens": "new_tokens"}
 COLUMNS = {  # column -> keys in the record of one length
     "Full prefill (s)": ("baseline", "prefill_latency_seconds"),
     "Pruned (s)": ("sdtp", "prefill_latency_seconds"),
@@ -40,10 +43,13 @@ other devices, or another number of them, say nothing about pruning; no speedup 
 
 
 def measure_point(profile_name: str, model: str, config: str, length: int, mode: str = "end2end", **options) -> dict:
-    """Time one point and write its file, whose name says which it is, into the profile's folder of points.
+    """Time one point and write its file into the profile's folder of points.
+
+    Its name has the model, the schedule and the length, and a digest of all else that makes it another point: the other
+    options, and the device.
 
     Args:
-        profile_name, model, config, mode, options: see `benchmark.profile`; a `device_map` is part of the name.
+        profile_name, model, config, mode, options: see `benchmark.profile`.
         length: of the prompt, in tokens.
 
     Returns:
@@ -53,9 +59,9 @@ def measure_point(profile_name: str, model: str, config: str, length: int, mode:
         ValueError, FileNotFoundError: as `benchmark.profile`.
         RuntimeError: if the point failed, out of memory for instance; the file says so too.
     """
-    parts = [Path(model).name, options.get("dtype"), options.get("device_map"), config, mode, length]
-    name = "_".join(str(part) for part in parts if part is not None)
-    file = paths.results(profile_name) / FOLDER / f"{name}.json"
+    which = {"model": model, "mode": mode, **options, "device": results.environment_record()["device"]}
+    digest = hashlib.sha256(json.dumps(which, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    file = paths.results(profile_name) / FOLDER / f"{Path(model).name}_{config}_{length}_{digest}.json"
     document = profile(mode, config, [length], model, output=file, profile_name=profile_name, **options)
     if problem := lookup(document["results"], str(length), "error"):
         raise RuntimeError(f"{length} tokens failed: {problem}")
@@ -75,34 +81,34 @@ def read_points(folder: str | os.PathLike) -> list[dict]:
     return [read_latency(file, PRESET_NAMES, MODES[0]) for file in files]
 
 
-def merge_points(documents: Sequence[Mapping]) -> dict[str, dict]:
-    """Label -> one latency document for all points that differ in their length alone; of two of one length the last.
+def merge_points(documents: Sequence[Mapping], like: Mapping) -> dict[str, dict]:
+    """Label -> one latency document of all points that differ in their length alone, for a figure of one model.
 
-    A label names the schedule, and what else differs between the documents.
+    Args:
+        documents: see `read_points`; those of another model, dtype or devices than `like` are left out.
+        like: latency document.
+
+    Returns:
+        Labels name the schedule, and what else differs between the documents; of two points of one length the last.
     """
     groups: dict[tuple, dict] = {}
-    for document in documents:
-        key = tuple(str(document["metadata"].get(name)) for name in MERGED)
-        merged = groups.setdefault(key, {"metadata": document["metadata"], "results": {}})
-        merged["results"] |= document["results"]
-    told = [at for at, name in enumerate(MERGED) if name == "config" or len({key[at] for key in groups}) > 1]
-    labels = {", ".join(key[at] for at in sorted(told, key=_config_first)): merged for key, merged in groups.items()}
-    for merged in labels.values():
-        merged["results"] = dict(sorted(merged["results"].items(), key=lambda item: int(item[0])))
-    return labels
+    for metadata, rows in ((document["metadata"], document["results"]) for document in documents):
+        if all(metadata.get(key) == like["metadata"].get(key) for key in ALIKE):
+            key = tuple(str(metadata.get(name)) for name in SWEPT)
+            groups.setdefault(key, {"metadata": metadata, "results": {}})["results"] |= rows
+    told = [at for at, name in enumerate(SWEPT) if name == "config" or len({key[at] for key in groups}) > 1]
+    return {", ".join(key[at] for at in told): merged for key, merged in groups.items()}
 
 
 def points_table(documents: Sequence[Mapping]) -> pd.DataFrame:
-    """One row per point: model, dtype, devices, schedule, length, and COLUMNS; NaN where it failed or has no such."""
+    """One row per point: ABOUT, devices, length and COLUMNS; NaN where it failed or has no such number."""
     rows = []
-    for merged in merge_points(documents).values():
-        about = {"Model": "model", "Dtype": "dtype", "Schedule": "config"}
-        named = {column: merged["metadata"].get(key) for column, key in about.items()}
-        for length, record in merged["results"].items():
-            found = {column: lookup(completed(record), *keys) for column, keys in COLUMNS.items()}
-            rows.append({**named, "Devices": devices(merged["metadata"]), "Length": int(length), **found,
-                         "Failed": record.get("error")})  # fmt: skip
-    table = pd.DataFrame(rows).sort_values(["Model", "Dtype", "Devices", "Schedule", "Length"], ignore_index=True)
+    for metadata, found in ((document["metadata"], document["results"]) for document in documents):
+        named = {column: metadata.get(key) for column, key in ABOUT.items()} | {"Devices": devices(metadata)}
+        for length, record in found.items():
+            numbers = {column: lookup(completed(record), *keys) for column, keys in COLUMNS.items()}
+            rows.append({**named, "Length": int(length), **numbers, "Failed": record.get("error")})
+    table = pd.DataFrame(rows).sort_values([*ABOUT, "Devices", "Length"], ignore_index=True)
     return table.dropna(axis="columns", how="all")
 
 
@@ -123,7 +129,3 @@ def write_points(folder: str | os.PathLike, output: str | os.PathLike) -> None:
     """Write `points_table` of a folder's files as Markdown. Raises as `read_points`; ValueError for a bad output."""
     results.check_output(output)
     results.write_text(output, show_points(read_points(folder)) + "\n" + NOTE)
-
-
-def _config_first(at: int) -> tuple[bool, int]:
-    return MERGED[at] != "config", at

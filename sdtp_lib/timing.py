@@ -20,7 +20,8 @@ class Run:
         prompt_tokens: tokens of the prompt.
         prefill, decode, total: seconds, each between its own two readings of the clock; the total runs from the prompt
             to the last new token without a halt. Decode and total are None if nothing was decoded.
-        kv_lengths: keys per layer, and `kv_bytes` of keys and values, read from the cache right after the prefill.
+        kv_lengths: keys per layer, and `kv_bytes` of keys and values of `kv_dtype`, read from the cache right after the
+            prefill.
         new_tokens: (batch, new) token ids.
         peak_bytes: most memory allocated during the run, of several GPUs their sum; None on a CPU, where only the
             process has a peak.
@@ -32,6 +33,7 @@ class Run:
     total: float | None
     kv_lengths: list[int]
     kv_bytes: int
+    kv_dtype: torch.dtype
     new_tokens: Tensor
     peak_bytes: int | None
 
@@ -71,6 +73,8 @@ def timed_run(model: PreTrainedModel, input_ids: Tensor, new_tokens: int) -> Run
         output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1].argmax(dim=-1, keepdim=True)
 
+    if torch.distributed.is_initialized():  # of processes that share a model none shall wait for another
+        torch.distributed.barrier()
     for gpu in gpus:
         torch.cuda.reset_peak_memory_stats(gpu)
         torch.cuda.synchronize(gpu)
@@ -91,6 +95,7 @@ def timed_run(model: PreTrainedModel, input_ids: Tensor, new_tokens: int) -> Run
         total=clock.seconds(start, end) if decoded else None,
         kv_lengths=kv_lengths,
         kv_bytes=kv_bytes,
+        kv_dtype=cache.layers[0].keys.dtype,
         new_tokens=torch.cat(tokens, dim=1),
         peak_bytes=sum(map(torch.cuda.max_memory_allocated, gpus)) if gpus else None,
     )

@@ -78,7 +78,7 @@ class Workers:
         """What `call` returns in the main process, which alone makes it.
 
         Raises:
-            ValueError, OSError: in every process, if the call raised it.
+            ValueError, OSError: in every process, if the call raised it; RuntimeError in the others for another error.
         """
         if self.state is None:
             return call()
@@ -88,11 +88,12 @@ class Workers:
         if self.main:
             try:
                 outcome[0] = call()
-            except (ValueError, OSError) as error:  # the others would wait for an answer until they are killed
-                outcome[1] = error
+            except Exception as error:  # the others would wait for an answer until they are killed
+                known, failed = isinstance(error, (ValueError, OSError)), error
+                outcome[1] = error if known else RuntimeError(f"the main process failed: {error!r}")
         broadcast_object_list(outcome)
         if outcome[1] is not None:
-            raise outcome[1]
+            raise failed if self.main else outcome[1]
         return outcome[0]
 
     def check_same(self, what: str, values: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ def run(schedule, prefill, decode, dtype=torch.bfloat16, config=CONFIG):
     lengths = schedule.lengths(TOKENS, config.num_hidden_layers)
     return Run(
         TOKENS, prefill, decode, None if decode is None else prefill + decode, lengths,
-        flops.kv_bytes(config, lengths, dtype), torch.zeros(1, 1 if decode is None else NEW), None,
+        flops.kv_bytes(config, lengths, dtype), dtype, torch.zeros(1, 1 if decode is None else NEW), None,
     )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 import pytest
 from small_notebooks import outputs, small_repository, write_notebook
 
-from sdtp_lib import paths, profiles, reproduce
+from sdtp_lib import paths, profiles, reproduce, results, side_by_side
 from sdtp_lib.reproduce import NotebookFailed
+from sdtp_lib.side_by_side import take_shard
 
 
 @pytest.fixture
@@ -33,6 +34,16 @@ def test_every_combination_is_a_job_with_a_copy_of_its_own(repository):
     assert {job.number for job in jobs} == {"01"} and len(profiles.plan("demo", "01")) == 6
 
 
+def test_a_value_may_set_several_parameters(repository):
+    repository("grid:\n  factor: [1, 2]\n  who: [{name: a}, {name: b, profile: paper}]\n")
+    assert [(job.executed.name, job.parameters) for job in profiles.plan("demo")] == [
+        ("01_trial.1.a.ipynb", {"factor": 1, "name": "a"}),
+        ("01_trial.1.b.ipynb", {"factor": 1, "name": "b", "profile": "paper"}),
+        ("01_trial.2.a.ipynb", {"factor": 2, "name": "a"}),
+        ("01_trial.2.b.ipynb", {"factor": 2, "name": "b", "profile": "paper"}),
+    ]
+
+
 def test_without_a_grid_there_is_one_job(repository):
     for text in ("profile: demo\n", "profile: demo\ngrid: {}\n"):
         repository(text)
@@ -47,8 +58,11 @@ def test_without_a_grid_there_is_one_job(repository):
         ("grid: {factor: 3}", "must have a list of values for each name"),
         ("grid: {factor: []}", "must have a list of values for each name"),
         ("grid: {facto: [1]}", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml sets"),
-        ("factor: 2\ngrid: {factor: [1]}", "demo/01.yaml sets 'factor' beside its grid"),
-        ("grid: {factor: [1, 1]}", "the grid of demo/01.yaml has the same point twice"),
+        ("grid: {any: [{facto: 1}]}", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml sets"),
+        ("grid: {factor: [{}]}", "must have a list of values for each name"),
+        ("factor: 2\ngrid: {factor: [1]}", "demo/01.yaml sets 'factor' twice"),
+        ("grid: {factor: [1], both: [{factor: 2, name: x}]}", "demo/01.yaml sets 'factor' twice"),
+        ("grid: {factor: [1, 1]}", "the grid of demo/01.yaml has two points of the same name"),
     ],
 )
 def test_bad_grids_are_refused(repository, text, words):
@@ -59,28 +73,35 @@ def test_bad_grids_are_refused(repository, text, words):
 
 def test_points_are_done_one_by_one_and_sliced(repository, monkeypatch):
     ledger, ran = repository("grid:\n  factor: [1, 2, 3]\n"), []
-    monkeypatch.setattr(reproduce, "execute", lambda notebook, copy, parameters: ran.append(parameters["factor"]) or
-                        copy.parent.mkdir(parents=True, exist_ok=True) or copy.write_text("{}"))  # fmt: skip
+
+    def run(job, *rest):
+        ran.append(job.parameters["factor"])
+        results.write_text(job.executed, "{}")
+        return job.digest(), None
+
+    monkeypatch.setattr(side_by_side, "_run", run)
     reproduce.reproduce("demo")
     assert ran == [1, 2, 3] and ledger == ["demo"]
     repository("grid:\n  factor: [3, 4]\n")
     reproduce.reproduce("demo", resume=True)
     assert ran == [1, 2, 3, 4]
-    slices = [[job.parameters["factor"] for job in profiles_of(shard)] for shard in ("1/2", "2/2")]
+    slices = [
+        [job.parameters["factor"] for job in take_shard(profiles.plan("demo"), shard)] for shard in ("1/2", "2/2")
+    ]
     assert slices == [[3], [4]]
 
 
-def profiles_of(shard):
-    from sdtp_lib.side_by_side import take_shard
-
-    return take_shard(profiles.plan("demo"), shard)
+def test_one_notebook_s_points_can_be_sliced(repository, monkeypatch):
+    repository("grid:\n  factor: [1, 2, 3]\n")
+    monkeypatch.setattr(side_by_side, "_run", lambda job, *rest: (job.digest(), None))
+    assert [path.name for path in reproduce.reproduce("demo", only="01", shard="2/2")] == ["01_trial.2.ipynb"]
 
 
 @pytest.mark.slow
 def test_a_failed_point_costs_no_other(repository):
     repository("grid:\n  name: [x, {}]\n  factor: [1, 2]\n".replace("{}", "null"))
     with pytest.raises(NotebookFailed, match="2 of 4 notebooks failed: .*01_trial.None.1.ipynb"):
-        reproduce.reproduce("demo", jobs=2)
+        reproduce.reproduce("demo")
     folder = paths.results("demo") / "notebooks"
     assert [outputs(folder / f"01_trial.x.{factor}.ipynb") for factor in (1, 2)] == ["x\n", "xx\n"]
     assert sorted(file.name for file in (folder / "manifest").iterdir()) == [

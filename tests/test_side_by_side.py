@@ -103,6 +103,7 @@ def test_nothing_runs_beside_a_notebook_that_times(repository, runs):
     "visible, count, shares",
     [
         ("", 2, [None, None]),
+        ("0,1 of which there is one", 2, ["0", "0"]),
         ("0", 2, ["0", "0"]),
         ("0,3", 2, ["0", "3"]),
         ("GPU-a,GPU-b,GPU-c", 2, ["GPU-a,GPU-c", "GPU-b"]),
@@ -112,7 +113,9 @@ def test_nothing_runs_beside_a_notebook_that_times(repository, runs):
 )
 def test_gpus_are_dealt_out(monkeypatch, visible, count, shares):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible != "")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    visible, _, fewer = (visible or "").partition(" ") if visible is not None else (None, "", "")
+    there = 4 if visible is None else 1 if fewer else len(visible.split(","))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

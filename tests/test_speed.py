@@ -41,7 +41,9 @@ def clock(monkeypatch):
         noise = (1.0, 10.0, 1.0)[sum(call == calls[-1] for call in calls) % 3]
         prefill, total = (noise * part for part in SECONDS[name])
         lengths = [ids.shape[1]] * LAYERS
-        return Run(ids.shape[1], prefill, total - prefill, total, lengths, 0, torch.zeros(1, new_tokens), None)
+        return Run(
+            ids.shape[1], prefill, total - prefill, total, lengths, 0, torch.float32, torch.zeros(1, new_tokens), None
+        )
 
     monkeypatch.setattr(speed_module, "run_under", run_under)
     return calls

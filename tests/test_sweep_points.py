@@ -25,24 +25,26 @@ def folder(tmp_path):
 
 
 def test_points_that_differ_in_length_alone_are_one_sweep(folder):
-    merged = merge_points(read_points(folder))
-    assert {name: [*document["results"]] for name, document in merged.items()} == {
-        "keep09, a processor": ["512", "1024"],
-        "keep07, a processor": ["1024"],
-        "keep09, a GPU": ["512"],
-    }
-    assert merge_points([point("keep09", 512)]).keys() == {"keep09"}
+    points = read_points(folder)
+    merged = merge_points(points, like=points[0])
+    found = {name: sorted(document["results"]) for name, document in merged.items()}
+    assert found == {"keep09": ["1024", "512"], "keep07": ["1024"]}  # not what a GPU measured
     latency_plots.speedup(merged)
+    other = point("keep09", 2048, decode="grouped")
+    merged = merge_points([*points, other], like=points[0])
+    assert [*merged] == ["keep09, None", "keep07, None", "keep09, grouped"]
 
 
 def test_each_row_is_one_run(folder):
     table = points_table(read_points(folder))
     assert table[["Devices", "Schedule", "Length"]].to_numpy().tolist() == [
-        ["a GPU", "keep09", 512],
         ["a processor", "keep07", 1024],
+        ["a GPU", "keep09", 512],
         ["a processor", "keep09", 512],
         ["a processor", "keep09", 1024],
     ]
+    twice = points_table([point("keep09", 512), point("keep09", 512), point("keep09", 512, mode="prefill")])
+    assert twice["Mode"].tolist() == ["end2end", "end2end", "prefill"]  # none is dropped
     row = points_table([point("keep09", 1024)]).iloc[0]
     assert row["Prefill x"] == row["Full prefill (s)"] / row["Pruned (s)"] == 1.25 + 1 / 8
     assert row["End2End x"] == pytest.approx(row["Full total (s)"] / row["Pruned total (s)"])
@@ -81,11 +83,13 @@ def test_a_point_is_measured_into_a_file_that_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(models.SHAPES, "small", SMALL)
     options = dict(dtype="float32", repeats=1, mode="prefill")
     document = measure_point("demo", "small", "keep07", 64, **options)
-    measure_point("demo", "small", "keep07", 96, **options, device_map="auto")
-    files = {file.name: json.loads(file.read_text()) for file in (tmp_path / "demo" / "points").iterdir()}
-    assert sorted(files) == ["small_float32_auto_keep07_prefill_96.json", "small_float32_keep07_prefill_64.json"]
-    assert files["small_float32_keep07_prefill_64.json"] == document and document["metadata"]["profile"] == "demo"
     assert list(document["results"]) == ["64"] and document["results"]["64"]["speedup"]["prefill"] > 0
+    (file,) = (tmp_path / "demo" / "points").iterdir()
+    assert file.name.startswith("small_keep07_64_") and json.loads(file.read_text()) == document
+    measure_point("demo", "small", "keep07", 64, **options)  # the same once more
+    for change in ({"device_map": "auto"}, {"seed": 1}, {"repeats": 2}):
+        measure_point("demo", "small", "keep07", 64, **{**options, **change})
+    assert len(read_points(tmp_path / "demo" / "points")) == 4
 
 
 def test_a_point_that_fails_raises_and_its_file_says_so(tmp_path, monkeypatch):

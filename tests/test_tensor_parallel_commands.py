@@ -32,7 +32,9 @@ def test_who_holds_a_model_together_does_all_of_the_work():
 
 
 def test_bytes_are_those_of_all_processes_and_seconds_of_one():
-    run = dict(prefill=1.0, decode=None, total=None, kv_lengths=[3], new_tokens=torch.zeros(1, 1))
+    run = dict(
+        prefill=1.0, decode=None, total=None, kv_lengths=[3], kv_dtype=torch.float32, new_tokens=torch.zeros(1, 1)
+    )
     runs = {
         "none": [Run(3, **run, kv_bytes=10, peak_bytes=None)] * 2,
         "keep09": [Run(3, **run, kv_bytes=7, peak_bytes=5)],
@@ -91,6 +93,33 @@ def test_a_profile_of_two_processes(tmp_path):
                 == alone["results"]["40"]["limit"]["prefill_causal"]
             )
     assert not list(tmp_path.glob("sdtp-*"))
+
+
+@pytest.mark.slow
+def test_a_length_that_fails_one_process_ends_all_and_the_lengths_before_it_are_there(tmp_path):
+    """And so does a main process that fails alone while the others wait for it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\nfrom test_cli import SMALL\nfrom sdtp_lib import benchmark, cli, models\n"
+        "from sdtp_lib.workers import Workers\n"
+        "models.SHAPES['small'], alternate = SMALL, benchmark.alternate\n"
+        "def failing(model, sides, length, plan, bar):\n"
+        "    if length == 64 and os.environ['RANK'] == '1':\n"
+        "        raise RuntimeError('no more memory')\n"
+        "    return alternate(model, sides, length, plan, bar)\n"
+        "benchmark.alternate = failing\n"
+        "if sys.argv[1] == 'main':\n"
+        "    Workers.of_launch('cpu').on_main(lambda: 1 // 0)\n"
+        "sys.exit(cli.main(sys.argv[2:]))\n"
+    )
+    command = ["profile", "--mode", "prefill", "--config", "keep07", "--lengths", 40, 64, 72, "--repeats", 1]
+    command += ["--model", "small", "--tensor-parallel", "--output", tmp_path / "out.json"]
+    failed = launch(script, "other", *command)
+    assert failed.returncode != 0 and "no more memory" in failed.stderr
+    assert list(json.loads((tmp_path / "out.json").read_text())["results"]) == ["40"]
+    failed = launch(script, "main", *command)
+    assert failed.returncode != 0 and "ZeroDivisionError" in failed.stderr
+    assert "the main process failed" in failed.stderr
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import results
 from ..baselines import METHODS, make_scorer
 from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
-from ..models import SHAPES, load_model, load_pruner
+from ..models import SHAPES, check_pruner_named, load_model, load_pruner
 from ..placement import check_placement
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
@@ -94,6 +94,8 @@ def evaluate(
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
+    if method == "sdtp":
+        check_pruner_named(pruner, model)
     device = None if tensor_parallel else workers.device(device)
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
