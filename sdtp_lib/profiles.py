@@ -1,13 +1,12 @@
 """What a profile runs: its notebooks in order, each with its parameters, or once for every point of a grid of them.
 
-A profile is a folder with a file `NN.yaml` for each notebook: a flat list of `name: value`, and with `grid` a list of
-values for each of some names, every combination of which is a run of its own. A value may itself set several names:
+A profile is a folder with a file `NN.yaml` for each notebook, a flat list of `name: value` that papermill takes. Beside
+it may lie a grid, `NN.grid.yaml`: lists of values, every combination of which is a run of its own. A value may itself
+set several names:
 
-    profile: mine
-    grid:
-      length: [1024, 4096]
-      config: [keep09, keep07]
-      model: [{model_name: mistral-7b}, {model_name: /models/llama, pruner_folder: /models/llama-pruner}]
+    length: [1024, 4096]
+    config: [keep09, keep07]
+    model: [{model_name: mistral-7b}, {model_name: /models/llama, pruner_folder: /models/llama-pruner}]
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ import yaml
 
 from . import paths
 from .notebook_jobs import Job
-
-GRID = "grid"
 
 
 def plan(profile: str, only: str | None = None) -> list[Job]:
@@ -77,29 +74,37 @@ def runs(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
     file = profile_file(notebook, profile)
     if not file.is_file():
         raise FileNotFoundError(f"profile {profile!r} has no {file.name} for {notebook.name}")
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{profile}/{file.name} is no YAML: {' '.join(str(error).split())}") from None
-    axes = values.pop(GRID, {}) if isinstance(values, dict) else {}
-    if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
-        raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`, and `{GRID}`")
-    if not isinstance(axes, dict) or not all(
-        isinstance(some, list) and some and {} not in some for some in axes.values()
-    ):
-        raise ValueError(f"the {GRID} of {profile}/{file.name} must have a list of values for each name")
+    values, grid = _read(file), file.with_suffix(".grid.yaml")
+    if any(isinstance(value, dict) for value in values.values()):
+        raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`")
+    axes = _read(grid) if grid.is_file() else {}
+    if not all(isinstance(some, list) and some and {} not in some for some in axes.values()):
+        raise ValueError(f"{profile}/{grid.name} must have a list of values for each name")
     sets = [[point if isinstance(point, dict) else {name: point} for point in axes[name]] for name in axes]
     names = [{name for one in some for name in one} for some in (*sets, [values])]
     if twice := [name for name, count in Counter(itertools.chain(*names)).items() if count > 1]:
-        raise ValueError(f"{profile}/{file.name} sets {twice[0]!r} twice")
+        raise ValueError(f"{profile}/{file.name} and its grid set {twice[0]!r} twice")
     known = papermill.inspect_notebook(str(notebook))
     if unknown := [str(name) for name in itertools.chain(*names) if name not in known]:
-        raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}, which {profile}/{file.name} sets")
+        also = " and its grid set" if axes else " sets"
+        raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}, which {profile}/{file.name}{also}")
     points = list(itertools.product(*sets))
     found = {_label(point): dict(ChainMap(*point, values)) for point in points}
     if len(found) < len(points):
-        raise ValueError(f"the {GRID} of {profile}/{file.name} has two points of the same name")
+        raise ValueError(f"{profile}/{grid.name} has two points of the same name")
     return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A YAML file of names and values."""
+    where = f"{file.parent.name}/{file.name}"
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be a flat list of `name: value`")
+    return values
 
 
 def _label(point: Sequence[Mapping[str, Any]]) -> str:

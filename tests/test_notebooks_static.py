@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from sdtp_lib import paths
+from sdtp_lib.profiles import runs
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 PROFILES = sorted(folder.name for folder in paths.PROFILES.iterdir())
@@ -155,7 +156,8 @@ def test_every_profile_sets_parameters_that_exist(path, profile):
     if profile not in COMPLETE and not file.is_file():
         pytest.skip(f"profile {profile} is about other notebooks")
     values = yaml.safe_load(file.read_text()) or {}
-    assert {**values, **values.pop("grid", {})}.keys() - {"grid"} <= parameters(path).keys()
+    assert values.keys() <= parameters(path).keys()
+    assert all(run.keys() <= parameters(path).keys() for run in runs(path, profile).values())
     assert values["profile"] == profile
 
 

@@ -10,21 +10,22 @@ from sdtp_lib.side_by_side import take_shard
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Notebook 01 with parameters factor, profile and name; a function that sets what the demo profile says of it."""
+    """Notebook 01 with parameters factor, profile and name; a function that sets the demo profile's files of it."""
     ledger = small_repository(tmp_path, monkeypatch)
     notebook = tmp_path / "notebooks" / "01_trial.ipynb"
     write_notebook(notebook, "print(name * factor)", parameters="factor = 2\nprofile = 'demo'\nname = 'a'")
     (paths.PROFILES / "demo" / "02.yaml").unlink()
 
-    def say(text):
-        (paths.PROFILES / "demo" / "01.yaml").write_text(text)
+    def say(grid, flat=""):
+        (paths.PROFILES / "demo" / "01.yaml").write_text(flat)
+        (paths.PROFILES / "demo" / "01.grid.yaml").write_text(grid)
         return ledger
 
     return say
 
 
 def test_every_combination_is_a_job_with_a_copy_of_its_own(repository):
-    repository("profile: demo\ngrid:\n  name: [x/y z, b]\n  factor: [1, 2, 3]\n")
+    repository("name: [x/y z, b]\nfactor: [1, 2, 3]\n", "profile: demo\n")
     jobs = profiles.plan("demo")
     assert [job.executed.name for job in jobs] == [
         f"01_trial.{name}.{factor}.ipynb" for name in ("x-y-z", "b") for factor in (1, 2, 3)
@@ -35,7 +36,7 @@ def test_every_combination_is_a_job_with_a_copy_of_its_own(repository):
 
 
 def test_a_value_may_set_several_parameters(repository):
-    repository("grid:\n  factor: [1, 2]\n  who: [{name: a}, {name: b, profile: paper}]\n")
+    repository("factor: [1, 2]\nwho: [{name: a}, {name: b, profile: paper}]\n")
     assert [(job.executed.name, job.parameters) for job in profiles.plan("demo")] == [
         ("01_trial.1.a.ipynb", {"factor": 1, "name": "a"}),
         ("01_trial.1.b.ipynb", {"factor": 1, "name": "b", "profile": "paper"}),
@@ -45,34 +46,36 @@ def test_a_value_may_set_several_parameters(repository):
 
 
 def test_without_a_grid_there_is_one_job(repository):
-    for text in ("profile: demo\n", "profile: demo\ngrid: {}\n"):
-        repository(text)
+    repository("", "profile: demo\n")
+    for _ in range(2):
         (job,) = profiles.plan("demo")
         assert job.executed.name == "01_trial.ipynb" and job.parameters == {"profile": "demo"}
+        (paths.PROFILES / "demo" / "01.grid.yaml").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    "flat, grid, words",
     [
-        ("grid: 3", "the grid of demo/01.yaml must have a list of values for each name"),
-        ("grid: {factor: 3}", "must have a list of values for each name"),
-        ("grid: {factor: []}", "must have a list of values for each name"),
-        ("grid: {facto: [1]}", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml sets"),
-        ("grid: {any: [{facto: 1}]}", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml sets"),
-        ("grid: {factor: [{}]}", "must have a list of values for each name"),
-        ("factor: 2\ngrid: {factor: [1]}", "demo/01.yaml sets 'factor' twice"),
-        ("grid: {factor: [1], both: [{factor: 2, name: x}]}", "demo/01.yaml sets 'factor' twice"),
-        ("grid: {factor: [1, 1]}", "the grid of demo/01.yaml has two points of the same name"),
+        ("", "3", "demo/01.grid.yaml must be a flat list"),
+        ("", "factor: 3", "demo/01.grid.yaml must have a list of values for each name"),
+        ("", "factor: []", "must have a list of values for each name"),
+        ("", "factor: [{}]", "must have a list of values for each name"),
+        ("", "factor: [1", "demo/01.grid.yaml is no YAML"),
+        ("", "facto: [1]", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml and its grid set"),
+        ("", "any: [{facto: 1}]", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml and its grid set"),
+        ("factor: 2", "factor: [1]", "demo/01.yaml and its grid set 'factor' twice"),
+        ("", "factor: [1]\nboth: [{factor: 2, name: x}]", "demo/01.yaml and its grid set 'factor' twice"),
+        ("", "factor: [1, 1]", "demo/01.grid.yaml has two points of the same name"),
     ],
 )
-def test_bad_grids_are_refused(repository, text, words):
-    repository(text)
+def test_bad_grids_are_refused(repository, flat, grid, words):
+    repository(grid, flat)
     with pytest.raises(ValueError, match=words):
         profiles.plan("demo")
 
 
 def test_points_are_done_one_by_one_and_sliced(repository, monkeypatch):
-    ledger, ran = repository("grid:\n  factor: [1, 2, 3]\n"), []
+    ledger, ran = repository("factor: [1, 2, 3]\n"), []
 
     def run(job, *rest):
         ran.append(job.parameters["factor"])
@@ -82,7 +85,7 @@ def test_points_are_done_one_by_one_and_sliced(repository, monkeypatch):
     monkeypatch.setattr(side_by_side, "_run", run)
     reproduce.reproduce("demo")
     assert ran == [1, 2, 3] and ledger == ["demo"]
-    repository("grid:\n  factor: [3, 4]\n")
+    repository("factor: [3, 4]\n")
     reproduce.reproduce("demo", resume=True)
     assert ran == [1, 2, 3, 4]
     slices = [
@@ -92,14 +95,14 @@ def test_points_are_done_one_by_one_and_sliced(repository, monkeypatch):
 
 
 def test_one_notebook_s_points_can_be_sliced(repository, monkeypatch):
-    repository("grid:\n  factor: [1, 2, 3]\n")
+    repository("factor: [1, 2, 3]\n")
     monkeypatch.setattr(side_by_side, "_run", lambda job, *rest: (job.digest(), None))
     assert [path.name for path in reproduce.reproduce("demo", only="01", shard="2/2")] == ["01_trial.2.ipynb"]
 
 
 @pytest.mark.slow
 def test_a_failed_point_costs_no_other(repository):
-    repository("grid:\n  name: [x, {}]\n  factor: [1, 2]\n".replace("{}", "null"))
+    repository("name: [x, null]\nfactor: [1, 2]\n")
     with pytest.raises(NotebookFailed, match="2 of 4 notebooks failed: .*01_trial.None.1.ipynb"):
         reproduce.reproduce("demo")
     folder = paths.results("demo") / "notebooks"
