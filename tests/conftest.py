@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 
 os.environ |= {
@@ -14,6 +15,9 @@ os.environ |= {
     "MPLBACKEND": "agg",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tiny models threads mostly wait for each other: half the time
+
+hypothesis.settings.register_profile("shared", deadline=None)  # on a busy machine an example may wait for its turn
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session", autouse=True)

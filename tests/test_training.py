@@ -15,7 +15,7 @@ from sdtp_lib.passes import layer_inputs
 from sdtp_lib.recipe import Recipe, plan_batches
 from sdtp_lib.saliency import fingerprint, mark_samples
 from sdtp_lib.samples import Batch, Sample
-from sdtp_lib.training import CHECKPOINT_FILE, HISTORY_FILE, Trainer, held_out_correlation, new_pruner, train
+from sdtp_lib.training import CHECKPOINT_FILE, HISTORY_FILE, Trainer, held_out_correlation, train
 
 LAYERS = (2, 4)
 SCHEDULE = PruningSchedule(LAYERS, keep_ratio=0.7, sink_tokens=2, min_local_tokens=3)
@@ -156,10 +156,11 @@ def test_training_beats_the_untrained_pruner_on_held_out_prompts(model, marks, t
 
     toy = Marks(marks.manifest, [told(sample) for sample in marks.samples])
     run = trainer(model, toy, tmp_path, epochs=10, classification=False, lr=1e-2)
-    untrained = held_out_correlation(model, new_pruner(HIDDEN, SCHEDULE, Recipe()), run.held_out, LAYERS, [1, 2])
+    untrained = held_out_correlation(model, run.pruner, run.held_out, LAYERS, [1, 2])
     history = run.run()
     trained = TokenPruner.from_pretrained(tmp_path).record["held_out"]["rank_correlation"]
-    assert min(trained) > 0.5 > 0.3 > max(untrained)
+    assert min(trained) > 0.7  # a random one may rank well by chance, so each stage is held to its own beginning
+    assert all(after > before + 0.2 for after, before in zip(trained, untrained, strict=True))
     assert sum(history[-1]["mse"]) < 0.7 * sum(history[0]["mse"])
 
 
