@@ -206,9 +206,11 @@ def _say(axes, what: str, values: Sequence[str]) -> None:
 
 
 def _log_values(axes) -> None:
-    """A log axis of values, with as many ticks as its range has room for."""
+    """A log axis of values, with as many ticks as its range has room for; a linear one where there is room for none."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
+    if high / low < 2.5:
+        return axes.set_yscale("linear")
     subs = LOG_TICKS if high / low < 30 else (1, 2, 5) if high / low < 3000 else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_major_formatter("{x:g}")

@@ -38,6 +38,8 @@ def expected_seconds(full: Mapping[int, float], lengths: Sequence[int]) -> float
 def length_table(documents: Mapping[str, Mapping]) -> Markdown:
     """Speedups of a sweep beside both limits, a row for each schedule and length.
 
+    Where most layers have fewer tokens than the shortest prompt measured, the second limit is left open.
+
     Args:
         documents: label -> latency document, each with its baseline at several lengths.
     """
@@ -47,11 +49,13 @@ def length_table(documents: Mapping[str, Mapping]) -> Markdown:
         for tokens, kept in series(document, "sdtp", "kv_lens_after_prefill").items():
             record = completed(document["results"][str(tokens)])
             gain = lookup(record, "speedup", "prefill")
-            allowed = full[tokens] / expected_seconds(full, kept)
+            known = sum(length >= min(full) for length in kept) >= len(kept) / 2
+            allowed = full[tokens] / expected_seconds(full, kept) if known else None
             rows.append({
                 "tokens": tokens, "schedule": name, "speedup": gain,
                 "limit, FLOPs": lookup(record, "limit", "prefill_causal"), "limit, full model's times": allowed,
-                "of FLOPs, %": 100 * lookup(record, "share_of_limit", "prefill"), "of times, %": 100 * gain / allowed,
+                "of FLOPs, %": 100 * lookup(record, "share_of_limit", "prefill"),
+                "of times, %": 100 * gain / allowed if allowed else None,
             })  # fmt: skip
     return Markdown(markdown_table(sorted(rows, key=lambda row: row["tokens"])))
 

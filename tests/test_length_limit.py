@@ -34,3 +34,11 @@ def test_the_table_has_both_limits():
     assert row["speedup"] == "1.38" and row["limit, FLOPs"] == "2.00"
     assert row["limit, full model's times"] == "1.33"  # 1 / ((1 + 0.5) / 2): below 512 tokens nothing was measured
     assert row["of times, %"] == "103.12"
+    (short,) = [dict(zip(cells[0], line, strict=True)) for line in cells if line[0] == "512"]
+    assert short["of times, %"] == "131.25"  # half of its layers are below the shortest prompt, but not more
+
+
+def test_most_layers_below_the_shortest_prompt_leave_the_limit_open():
+    document = latency_document("keep09", lengths=(512,))
+    document["results"]["512"]["sdtp"]["kv_lens_after_prefill"] = [512, 100, 100]
+    assert length_table({"keep09": document}).splitlines()[2].split("|")[5].strip() == "-"
