@@ -106,7 +106,8 @@ def load_model(
 def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLike) -> None:
     """Raise ValueError for a model with real weights without the folder of a trained pruner; asked before it loads."""
     if folder is None and os.fspath(model) not in (*DEMOS, *SHAPES):
-        raise ValueError(f"model {os.fspath(model)!r} needs the folder of a trained pruner")
+        known = ", ".join((*DEMOS, *SHAPES))
+        raise ValueError(f"model {os.fspath(model)!r} needs the folder of a trained pruner; without one go {known}")
 
 
 def load_pruner(

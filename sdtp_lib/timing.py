@@ -73,8 +73,8 @@ def timed_run(model: PreTrainedModel, input_ids: Tensor, new_tokens: int) -> Run
         output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1].argmax(dim=-1, keepdim=True)
 
-    if torch.distributed.is_initialized():  # of processes that share a model none shall wait for another
-        torch.distributed.barrier()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()  # of processes that share a model none shall wait for another inside the time
     for gpu in gpus:
         torch.cuda.reset_peak_memory_stats(gpu)
         torch.cuda.synchronize(gpu)

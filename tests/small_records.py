@@ -1,5 +1,6 @@
 """A tiny random model with a tokenizer of the demo's corpus, and a few short LongBench-mini records for it."""
 
+import json
 from functools import cache
 
 import torch
@@ -32,3 +33,13 @@ def small_model(**options):
 def small_records(each=2):
     """`each` of every dataset."""
     return [record for name in TASKS for record in longbench_mini(name, each, seed=7, tokens=(60, 140))]
+
+
+def write_records(folder):
+    """`small_records` as files, one for each dataset; returns them."""
+    folder.mkdir()
+    records = small_records()
+    for name in {record["dataset"] for record in records}:
+        rows = [json.dumps(record) + "\n" for record in records if record["dataset"] == name]
+        (folder / f"{name}.jsonl").write_text("".join(rows))
+    return records

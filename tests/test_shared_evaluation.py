@@ -4,7 +4,7 @@ import json
 
 import pytest
 from launch import launch
-from small_records import small_model, small_records, small_tokenizer
+from small_records import small_model, small_records, small_tokenizer, write_records
 from test_sample_files import SCHEDULE, lines
 
 from sdtp_lib.evaluation import answers
@@ -95,11 +95,7 @@ def test_several_processes_and_a_device_map_are_refused(monkeypatch):
 def test_two_processes_give_the_result_of_one_though_one_was_killed(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     small_tokenizer().save_pretrained(tmp_path / "model")
-    (tmp_path / "data").mkdir()
-    records = small_records()
-    for name in {record["dataset"] for record in records}:
-        rows = [json.dumps(record) + "\n" for record in records if record["dataset"] == name]
-        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(rows))
+    records = write_records(tmp_path / "data")
     same = dict(tasks="longbench_mini", method="random", schedule="keep07", dtype="float32", device="cpu", batch_size=1)
     alone = evaluate(**same, model=tmp_path / "model", data=tmp_path / "data", output=tmp_path / "alone.json")
     script, output = tmp_path / "script.py", tmp_path / "out.json"

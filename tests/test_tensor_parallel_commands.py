@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import tiny_model
 from launch import launch
-from small_records import small_model, small_records, small_tokenizer
+from small_records import small_model, small_tokenizer, write_records
 from test_sample_files import lines
 
 from sdtp_lib import benchmark
@@ -126,11 +126,7 @@ def test_a_length_that_fails_one_process_ends_all_and_the_lengths_before_it_are_
 def test_an_evaluation_by_two_processes_that_share_a_model(tmp_path):
     small_model().save_pretrained(tmp_path / "model")
     small_tokenizer().save_pretrained(tmp_path / "model")
-    (tmp_path / "data").mkdir()
-    records = small_records()
-    for name in {record["dataset"] for record in records}:
-        rows = [json.dumps(record) + "\n" for record in records if record["dataset"] == name]
-        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(rows))
+    write_records(tmp_path / "data")
     same = dict(tasks="longbench_mini", method="random", schedule="keep07", dtype="float32", batch_size=2)
     alone = evaluate(
         **same, device="cpu", model=tmp_path / "model", data=tmp_path / "data", output=tmp_path / "alone.json"
