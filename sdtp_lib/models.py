@@ -192,8 +192,9 @@ def _pretrained(source: str, dtype: torch.dtype, **where) -> PreTrainedModel:
         source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
         output_loading_info=True, **where,
     )  # fmt: skip
-    if layout(None, True).keys() & where.keys() and not getattr(model.config, "base_model_tp_plan", None):
-        raise ValueError(f"{type(model).__name__} has no plan for tensor parallelism")  # each would hold all of it
+    split = "device_map" not in where  # see placement.layout
+    if split and not getattr(model.config, "base_model_tp_plan", None):  # each process would hold all of it
+        raise ValueError(f"{type(model).__name__} has no plan for tensor parallelism")
     if info["missing_keys"]:  # transformers would fill them with random numbers and go on
         raise ValueError(f"weights in {source} lack {sorted(info['missing_keys'])[0]}")
     return model

@@ -100,21 +100,19 @@ def test_nothing_runs_beside_a_notebook_that_times(repository, runs):
 
 
 @pytest.mark.parametrize(
-    "visible, count, shares",
+    "visible, there, count, shares",
     [
-        ("", 2, [None, None]),
-        ("0,1 of which there is one", 2, ["0", "0"]),
-        ("0", 2, ["0", "0"]),
-        ("0,3", 2, ["0", "3"]),
-        ("GPU-a,GPU-b,GPU-c", 2, ["GPU-a,GPU-c", "GPU-b"]),
-        ("0,1", 3, ["0", "1", "0"]),
-        (None, 2, ["0,2", "1,3"]),
+        ("", 0, 2, [None, None]),
+        ("0,1", 1, 2, ["0", "0"]),
+        ("0", 1, 2, ["0", "0"]),
+        ("0,3", 2, 2, ["0", "3"]),
+        ("GPU-a,GPU-b,GPU-c", 3, 2, ["GPU-a,GPU-c", "GPU-b"]),
+        ("0,1", 2, 3, ["0", "1", "0"]),
+        (None, 4, 2, ["0,2", "1,3"]),
     ],
 )
-def test_gpus_are_dealt_out(monkeypatch, visible, count, shares):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible != "")
-    visible, _, fewer = (visible or "").partition(" ") if visible is not None else (None, "", "")
-    there = 4 if visible is None else 1 if fewer else len(visible.split(","))
+def test_gpus_are_dealt_out(monkeypatch, visible, there, count, shares):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:

@@ -66,32 +66,22 @@ def test_a_profile_of_two_processes(tmp_path):
     )
     command = ["profile", "--mode", "end2end", "--config", "keep07", "--lengths", 40, 64, "--repeats", 1]
     command += ["--dtype", "float32", "--tensor-parallel", "--decode", "grouped", "--chunk", 16]
-    documents = {}
-    for name, options in {
-        "shape": ["--model", "small"],
-        "folder": ["--model", tmp_path / "model", "--pruner", pruner],
-    }.items():
-        output = tmp_path / f"{name}.json"
-        done = launch(script, *command, *options, "--output", output)
+    alone = benchmark.profile(
+        "end2end", "keep07", [40], tmp_path / "model", pruner, "float32", device="cpu", repeats=1,
+        output=tmp_path / "alone.json",
+    )  # fmt: skip
+    assert "tensor_parallel" not in alone["metadata"]
+    for options in (["--model", "small"], ["--model", tmp_path / "model", "--pruner", pruner]):
+        done = launch(script, *command, *options, "--output", tmp_path / "both.json")
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("40 tokens") == 1  # one process shows the table
-        documents[name] = json.loads(output.read_text())
-        assert documents[name]["metadata"]["tensor_parallel"] == 2
-        assert list(documents[name]["results"]) == ["40", "64"]
-        alone = benchmark.profile(
-            "end2end", "keep07", [40], tmp_path / "model", pruner, "float32", device="cpu", repeats=1,
-            output=tmp_path / "alone.json",
-        )  # fmt: skip
-        assert "tensor_parallel" not in alone["metadata"]
-        if name == "folder":
-            for side in ("baseline", "sdtp"):
-                ours, theirs = (document["results"]["40"][side] for document in (documents[name], alone))
-                for key in ("kv_lens_after_prefill", "kv_cache_bytes", "new_tokens"):
-                    assert ours[key] == theirs[key], key
-            assert (
-                documents[name]["results"]["40"]["limit"]["prefill_causal"]
-                == alone["results"]["40"]["limit"]["prefill_causal"]
-            )
+        both = json.loads((tmp_path / "both.json").read_text())
+        assert both["metadata"]["tensor_parallel"] == 2 and list(both["results"]) == ["40", "64"]
+    ours, theirs = both["results"]["40"], alone["results"]["40"]
+    for side in ("baseline", "sdtp"):
+        for key in ("kv_lens_after_prefill", "kv_cache_bytes", "new_tokens"):
+            assert ours[side][key] == theirs[side][key], key
+    assert ours["limit"]["prefill_causal"] == theirs["limit"]["prefill_causal"]
     assert not list(tmp_path.glob("sdtp-*"))
 
 
