@@ -19,13 +19,11 @@ class Family:
     Attributes:
         layers: attribute that holds the decoder layers.
         rotary: attribute that makes (cos, sin) of positions; None for ALiBi, whose layers get biases per key instead.
-        cache: keyword by which a layer gets the cache.
         slides: whether layers heed `config.sliding_window`; a converted checkpoint may carry one that means nothing.
     """
 
     layers: str = "layers"
     rotary: str | None = "rotary_emb"
-    cache: str = "past_key_values"
     slides: bool = True
 
 
@@ -41,7 +39,7 @@ FAMILIES = {
     "gpt_oss": ROPE,
     "mixtral": ROPE,
     "qwen3_moe": ROPE,
-    "bloom": Family(layers="h", rotary=None, cache="layer_past", slides=False),
+    "bloom": Family(layers="h", rotary=None, slides=False),
 }
 
 
@@ -50,7 +48,7 @@ class ModelAdapter:
     """A model seen through its family's entry.
 
     Attributes:
-        decoder: the module that loops over the layers and gets `input_ids` and `past_key_values`.
+        decoder: the module that loops over the layers and gets `input_ids` and the cache.
         layers: its decoder layers.
         rotary: the module that turns (hidden, position_ids) into (cos, sin); None for ALiBi.
         hidden_size: width of the hidden states.

@@ -16,7 +16,7 @@ ATTRIBUTE = "sdtp_conversation"  # on the cache itself, so that it lives, is cop
 
 @dataclass
 class Conversation:
-    """What went into one cache. Its rows must stay where they are, but for beams of one prompt.
+    """What went into one cache.
 
     Attributes:
         batch: rows; positions: "original" or "compact", as its keys were turned.
@@ -61,6 +61,11 @@ class Conversation:
         found = replace(found, kept=dict(found.kept), compressed=set(found.compressed))
         if found.held != held:
             found.take_back(cache, held, adapter)
+        elif not found.same_keys(cache):
+            raise ValueError(
+                "the keys of this cache were changed since the last pruned pass, its rows moved perhaps; move rows by "
+                "the cache's own reorder_cache, batch_select_indices or batch_repeat_interleave"
+            )
         if found.batch != batch:
             raise ValueError(f"the cache was filled with a batch of {found.batch}, this input has {batch} rows")
         if found.kept and found.positions != positions:
@@ -82,6 +87,25 @@ class Conversation:
         if layer not in self.kept:
             return self.dense(0, stop, device)
         return torch.cat([self.kept[layer].to(device), self.dense(self.dense_from, stop, device)], dim=1)
+
+    def same_keys(self, cache: Cache) -> bool:
+        """Whether the first layer's keys are those of the last pass; values are compared if the tensor is another."""
+        keys = cache.layers[0].keys
+        return keys is self.keys or (keys.shape == self.keys.shape and torch.equal(keys, self.keys.to(keys.device)))
+
+    def take_rows(self, rows: Tensor, keys: Tensor) -> Conversation:
+        """The conversation after the cache's rows became `rows` (new batch,) of the old ones.
+
+        Args:
+            keys: the first layer's after that.
+        """
+        moved: dict[int, Tensor] = {}
+        for columns in self.kept.values():
+            if id(columns) not in moved:  # layers between two cuts share theirs, and go on to
+                moved[id(columns)] = columns.index_select(0, rows.to(columns.device))
+        kept = {layer: moved[id(columns)] for layer, columns in self.kept.items()}
+        real = None if self.real is None else self.real.index_select(0, rows.to(self.real.device))
+        return replace(self, batch=len(rows), real=real, kept=kept, keys=keys, compressed=set(self.compressed))
 
     def hide(self, real: Tensor) -> None:
         """Treat cached tokens that a newer mask `real` (batch, at least total) hides as pads from now on."""

@@ -20,6 +20,7 @@ from .results import markdown_table
 from .schedule import PruningSchedule
 from .scorers import Scorer
 from .timing import Clock
+from .versions import with_cache
 
 OPERATIONS = {  # part -> how the names of its operations begin
     "weights": ("aten::mm", "aten::addmm", "aten::bmm", "aten::addmv", "aten::mv"),
@@ -79,7 +80,7 @@ def steps_table(found: Sequence[dict]) -> Markdown:
 
 def _step(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Tensor:
     """The next token (1, 1) after `ids` (1, tokens)."""
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    out = model(input_ids=ids, use_cache=True, **with_cache(model, cache), logits_to_keep=1)
     return out.logits[:, -1].argmax(dim=-1, keepdim=True)
 
 

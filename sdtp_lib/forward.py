@@ -11,7 +11,9 @@ from transformers import Cache
 
 from .adapters import ModelAdapter
 from .conversation import ATTRIBUTE, Conversation
+from .guarded_cache import guard
 from .trace import Stage
+from .versions import unseen_cache
 
 
 @dataclass
@@ -23,12 +25,15 @@ class ForwardPass:
         tokens: how many came in.
         mask: (batch, start + tokens), the caller's 2-D mask, or None.
         prunes: whether stages cut in this pass.
+        cache: the one handed in, or, from the first layer on, the one that the decoder made; None without.
+        counted: whether the decoder counts positions itself, from what it takes to be cached.
         stock: whether layers that get no mask need no other arguments either.
         index: (batch, present) places, among the tokens of this pass, of what is still present; None if all is.
         columns: the same as columns, ABSENT on filler; None if all is present.
         present: tokens present per row, pads excluded.
         prompt: `present` before the first cut.
-        stages, finite: the cuts made, and for each whether all of its scores were finite.
+        stages: the cuts made.
+        checks: flags that must be true, read at the end of the pass, and what is wrong if they are not.
         shared: positions and masks that layers between two cuts share.
     """
 
@@ -36,13 +41,15 @@ class ForwardPass:
     tokens: int
     mask: Tensor | None
     prunes: bool
+    cache: Cache | None = None
+    counted: bool = False
     stock: bool = False
     index: Tensor | None = None
     columns: Tensor | None = None
     present: list[int] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
-    finite: list[Tensor] = field(default_factory=list)
+    checks: list[tuple[Tensor, str]] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -63,9 +70,8 @@ class ForwardPass:
         conversation, start = self.conversation, self.start
         wanted = (conversation.batch, start + self.tokens)
         if real.shape != wanted:
-            raise ValueError(
-                f"attention mask of shape {tuple(real.shape)}, expected {wanted}: cached tokens and new ones"
-            )
+            fault = f"attention mask of shape {tuple(real.shape)}, expected {wanted}: cached tokens and new ones"
+            raise unseen_cache(fault) if self.cache is None and real.shape[1] > self.tokens else ValueError(fault)
         before, new = real[:, :start], real[:, start:]
         known = torch.ones_like(before) if conversation.real is None else conversation.real.to(real.device)
         ordered = (new.long().diff(dim=1) >= 0).all(dim=1)
@@ -104,10 +110,14 @@ class ForwardPass:
         held = adapter.cache_lengths(cache)
         for layer, (before, now) in enumerate(zip(conversation.held, held, strict=True)):
             given = cuts[layer].shape[1] if layer in cuts else given
-            if now < adapter.expected_keys(cache, layer, before + given):
+            expected = adapter.expected_keys(cache, layer, before + given)
+            if now > expected:
+                raise unseen_cache(f"the cache of layer {layer} holds {now} keys after {expected} were given to it")
+            if now < expected:
                 conversation.compressed.add(layer)
         conversation.held, conversation.keys, conversation.total = held, cache.layers[0].keys, total
         conversation.check_compression(adapter)
+        guard(cache)
         setattr(cache, ATTRIBUTE, conversation)
 
     def _remember_cuts(self, cuts: dict[int, Tensor], layers: int) -> None:

@@ -27,7 +27,7 @@ def layer_kwargs(
         kwargs: what the loop hands the layer.
     """
     window, tokens, total = adapter.window(layer), hidden.shape[1], forward.start + forward.tokens
-    past, implementation = adapter.cached_keys(kwargs.get(adapter.family.cache), layer), adapter.implementation
+    past, implementation = adapter.cached_keys(forward.cache, layer), adapter.implementation
     changed: dict[str, Any] = {"attention_mask": None}
     if adapter.rotary is not None:
         changed["position_ids"], changed["position_embeddings"] = positions_of(

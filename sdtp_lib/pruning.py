@@ -7,17 +7,17 @@ loop hands every layer alike (positions, masks) is replaced by what fits the tok
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial, wraps
+from functools import partial
 
 import torch
 from torch import nn
 
 from .adapters import ModelAdapter
-from .refusals import check_call, check_generation, check_model
+from .model_guards import Hook, guarded_generate
+from .refusals import check_call, check_model
 from .schedule import PruningSchedule
 from .scorers import Scorer
 from .session import Session
@@ -81,46 +81,22 @@ class TokenPruning:
             self.scorer.check(adapter.hidden_size, self.schedule.layers)
         check_model(model, adapter, self.positions == "compact")
         hooks = adapter.decoder._forward_pre_hooks.values()
-        if any(isinstance(getattr(hook, "__self__", None), Session) for hook in hooks):
+        if any(isinstance(hook, Hook) for hook in hooks):
             raise ValueError("this model is already inside a TokenPruning context; contexts do not nest")
         session, decoder = self.session_of(self, adapter), adapter.decoder
         with ExitStack() as stack:
             keep = stack.callback
             if self.schedule.layers and model is not decoder:
-                keep(model.register_forward_pre_hook(_check_call, with_kwargs=True).remove)
-                stack.enter_context(_guarded_generate(model))
-            keep(decoder.register_forward_pre_hook(session.begin, with_kwargs=True).remove)
-            keep(decoder.register_forward_hook(session.end, with_kwargs=True, always_call=True).remove)
+                keep(model.register_forward_pre_hook(Hook(_check_call), with_kwargs=True).remove)
+                stack.enter_context(guarded_generate(model, session.block))
+            keep(decoder.register_forward_pre_hook(Hook(session.begin), with_kwargs=True).remove)
+            keep(decoder.register_forward_hook(Hook(session.end), with_kwargs=True, always_call=True).remove)
             for index, layer in enumerate(adapter.layers):
-                hook = partial(session.enter_layer, index)
+                hook = Hook(partial(session.enter_layer, index))
                 keep(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            keep(session.block.close)  # first of all
             yield session.trace
 
 
 def _check_call(module: nn.Module, args: tuple, kwargs: dict) -> None:
     check_call(kwargs, module.config)
-
-
-@contextmanager
-def _guarded_generate(model: nn.Module) -> Iterator[None]:
-    """Let `model.generate` check its arguments first: by the time the model runs, they cannot be seen any more."""
-    original = model.generate
-
-    @wraps(original)
-    def generate(*args, **kwargs):
-        given = inspect.signature(original).bind(*args, **kwargs).arguments
-        check_generation({**given, **given.pop("kwargs", {})}, model.generation_config)
-        return original(*args, **kwargs)
-
-    def generate_batch(*args, **kwargs):
-        raise ValueError("generate_batch (continuous batching) is not supported while pruning; use generate")
-
-    guards = {"generate": generate, "generate_batch": generate_batch}
-    own = {name: vars(model)[name] for name in guards if name in vars(model)}
-    vars(model).update(guards)
-    try:
-        yield
-    finally:
-        for name in guards:
-            del vars(model)[name]
-        vars(model).update(own)

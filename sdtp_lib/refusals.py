@@ -18,7 +18,8 @@ DECODERS = {
     "penalty_alpha": "contrastive search",
     "dola_layers": "DoLa decoding",
 }
-CACHES = (None, "dynamic", "dynamic_full", "offloaded")
+# "hybrid" stands in the files of published Gemma models; transformers 5 takes it for no setting at all.
+CACHES = (None, "dynamic", "dynamic_full", "offloaded", "hybrid")
 
 
 def check_model(model: nn.Module, adapter: ModelAdapter, compact: bool) -> None:

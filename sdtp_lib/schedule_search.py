@@ -26,6 +26,7 @@ from .saliency import training_pairs
 from .samples import Sample, encode_pairs
 from .schedule import PruningSchedule
 from .scorers import Scorer
+from .versions import with_cache
 
 HALVINGS = 40
 HELD_OUT_SEED = 10_000
@@ -106,7 +107,7 @@ def answer_loss(model: PreTrainedModel, samples: Sequence[Sample], pruning: Toke
 
 def _forward(model, ids, cache, pruning):
     with pruning(model) if pruning else nullcontext():
-        return model(input_ids=ids, past_key_values=cache, use_cache=True)
+        return model(input_ids=ids, use_cache=True, **with_cache(model, cache))
 
 
 def search(

@@ -11,23 +11,28 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from .adapters import ModelAdapter
+from .block import Block
 from .conversation import Conversation
 from .forward import ForwardPass
+from .guarded_cache import BLOCK, GuardedCache, guard
 from .layer_kwargs import alibi_of, layer_kwargs, positions_of
 from .masks import ABSENT, take_tokens
 from .scorers import ScoringContext
 from .selection import select, select_ragged
 from .trace import Prefill, PruningTrace, Stage, append_log
+from .versions import find_cache, output_cache, unseen_cache
 
 if TYPE_CHECKING:
     from .pruning import TokenPruning
+
+STEP = "a pass that continues a cache came as a prompt without one"
 
 
 class Session:
     """The hooks of one `with` block and, for each thread that runs the model, the forward pass under way."""
 
     def __init__(self, pruning: TokenPruning, adapter: ModelAdapter):
-        self.pruning, self.adapter, self.trace = pruning, adapter, PruningTrace()
+        self.pruning, self.adapter, self.trace, self.block = pruning, adapter, PruningTrace(), Block()
         self.running = threading.local()
         windows = [adapter.window(layer) for layer in range(len(adapter.layers))]
         cut = [window for window in windows[min(pruning.schedule.layers, default=len(windows)) :] if window is not None]
@@ -37,6 +42,7 @@ class Session:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before the decoder runs: find out what kind of pass this is, refuse what cannot be right."""
+        self.block.begin_pass()
         if torch.compiler.is_compiling():
             raise ValueError("torch.compile is not supported while pruning; run the model uncompiled")
         if len(args) > 1:
@@ -46,15 +52,17 @@ class Session:
         batch, tokens = (0, 0) if inputs is None else inputs.shape[:2]
         if batch == 0 or tokens == 0:
             raise ValueError("empty prompt: no input_ids or inputs_embeds, or none of the tokens")
-        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        mask, cache = kwargs.get("attention_mask"), find_cache(kwargs.values())
         self.check(module, mask, cache, kwargs.get("position_ids"))
         conversation = Conversation.of(cache, batch, self.pruning.positions, self.adapter)
         start = conversation.total
         if self.flash_window is not None and start + tokens > self.flash_window:
             raise ValueError("FlashAttention cannot apply a window to original positions in a cut layer; use sdpa")
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
-        forward = ForwardPass(conversation, tokens, mask, prunes)
-        forward.stock = self.needs_nothing(forward)
+        forward = ForwardPass(conversation, tokens, mask, prunes, cache)
+        forward.stock, forward.counted = self.needs_nothing(forward), kwargs.get("position_ids") is None
+        if hasattr(cache, BLOCK):
+            guard(cache, self.block)  # it goes on in this block, whichever cut it
         self.running.forward = forward
         if not start or cache.get_seq_length() == start:
             return None
@@ -69,7 +77,7 @@ class Session:
     @staticmethod
     def check(module: nn.Module, mask: Any, cache: Any, position_ids: Tensor | None) -> None:
         """Refuse inputs that the engine cannot follow."""
-        if cache is not None and type(cache) is not DynamicCache:
+        if cache is not None and type(cache) not in (DynamicCache, GuardedCache):
             raise ValueError(f"{type(cache).__name__} is not supported while pruning; use a DynamicCache")
         if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
             raise ValueError(
@@ -95,8 +103,9 @@ class Session:
         if forward is None:
             return None  # a layer called by itself, not by the decoder
         if not args:
-            raise ValueError("this version of transformers hands hidden states to layers by keyword; cannot prune")
+            raise unseen_cache("layers get their hidden states by keyword")
         conversation, (hidden, *rest) = forward.conversation, args
+        self.look_at_cache(forward, layer, args, kwargs)
         if forward.prunes and layer in self.pruning.schedule.layers:
             hidden = self.cut(forward, layer, module, hidden, kwargs)
         if forward.stock and kwargs.get("attention_mask") is None:
@@ -106,9 +115,23 @@ class Session:
             return None  # nothing is missing at this layer: stock behaviour, bit for bit
         return (hidden, *rest), {**kwargs, **self.tell(forward, layer, hidden, kwargs)}
 
+    def look_at_cache(self, forward: ForwardPass, layer: int, args: tuple, kwargs: dict) -> None:
+        """Find the cache that a layer gets; ValueError if it, or what came with it, is not that of this pass."""
+        seen = find_cache((*args, *kwargs.values()))
+        if forward.cache is None and layer == 0:
+            forward.cache = seen  # the decoder made one
+            mask, alibi, ids = (kwargs.get(name) for name in ("attention_mask", "alibi", "position_ids"))
+            widths = [part.shape[-1] for part in (mask, alibi) if isinstance(part, Tensor)]
+            if self.adapter.cached_keys(seen, 0) or any(width > forward.tokens for width in widths):
+                raise unseen_cache(STEP)
+            if forward.counted and ids is not None:  # made by the decoder from what it takes to be cached
+                forward.checks.append(((ids[..., 0] == 0).all(), str(unseen_cache(STEP))))
+        elif seen is not forward.cache:
+            raise unseen_cache(f"layer {layer} got another cache than the decoder")
+
     def tell(self, forward: ForwardPass, layer: int, hidden: Tensor, kwargs: dict) -> dict[str, Any]:
         """The keyword arguments of a layer that holds only some tokens; layers between two cuts share them."""
-        past = self.adapter.cached_keys(kwargs.get(self.adapter.family.cache), layer)
+        past = self.adapter.cached_keys(forward.cache, layer)
         given = id(forward.conversation.kept.get(layer)), layer in forward.conversation.compressed
         key = past, given, self.adapter.layer_type(layer), hidden.device
         if key not in forward.shared:
@@ -136,6 +159,8 @@ class Session:
         forward.index = chosen if forward.index is None else forward.index.to(chosen.device).gather(1, chosen)
         forward.columns, forward.present = kept, keep
         forward.shared.clear()
+        if forward.cache is not None:
+            guard(forward.cache, self.block)
         forward.stages.append(Stage(layer, columns, scores, kept, counts))
         return take_tokens(hidden, chosen)
 
@@ -177,27 +202,29 @@ class Session:
                 f"scorer gave shape {tuple(scores.shape)} at layer {layer}, expected {tuple(columns.shape)}"
             )
         scores = scores.to(hidden.device).masked_fill(~here, 0.0)
-        forward.finite.append(torch.isfinite(scores).all())
+        forward.checks.append((torch.isfinite(scores).all(), f"scores at layer {layer} are NaN or infinite"))
         return scores
 
     def end(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """After the decoder ran: check the scores, remember what the cache holds, write trace and log."""
+        self.block.end_pass()
         forward, self.running.forward = getattr(self.running, "forward", None), None
         if output is None:
             return  # the pass failed; there is nothing to remember
-        flags = [flag for flag in forward.finite if not flag.is_meta]  # a run on the meta device has no values to check
-        if flags:
-            finite = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
-            if not all(finite):
-                scored = [stage.layer for stage in forward.stages if stage.scores is not None]
-                raise ValueError(f"scores at layer {scored[finite.index(False)]} are NaN or infinite")
-        parts = output if isinstance(output, tuple) else [getattr(output, "past_key_values", None)]
-        found = [part for part in (*parts, kwargs.get("past_key_values")) if isinstance(part, DynamicCache)]
-        cache = found[0] if found else None
+        checks = [check for check in forward.checks if not check[0].is_meta]  # on the meta device there are no values
+        if checks:
+            good = torch.stack([flag.to(checks[0][0].device) for flag, _ in checks]).tolist()
+            if not all(good):
+                raise ValueError(checks[good.index(False)][1])
+        cache, found = forward.cache, output_cache(output)
+        caching = kwargs.get("use_cache", module.config.use_cache)
+        if found is not cache and (found is not None or caching):
+            raise unseen_cache("the decoder used a cache that its layers were not seen to get")
         if cache is not None:
             forward.remember(cache, self.adapter)
-        told = forward.prunes or (forward.tokens > 1 and not self.trace.prefills)  # never silently off
-        if told:
+        if forward.tokens > 1 and not forward.prunes and self.trace.prefills:
+            self.trace.last.uncut += forward.tokens
+        elif forward.tokens > 1 or forward.prunes:  # never silently off
             kept = {stage.layer: stage.kept for stage in forward.stages}
             lengths, sizes = self.adapter.cache_lengths(cache), self.adapter.cache_bytes(cache)
             self.trace.prefills.append(Prefill(forward.tokens, kept, lengths, sizes, self.reason(forward)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from .placement import gpus_of
+from .versions import with_cache
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def timed_run(model: PreTrainedModel, input_ids: Tensor, new_tokens: int) -> Run
     cache, clock, gpus = DynamicCache(config=model.config), Clock(model.device), gpus_of(model)
 
     def next_token(ids: Tensor) -> Tensor:
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(input_ids=ids, use_cache=True, **with_cache(model, cache), logits_to_keep=1)
         return output.logits[:, -1].argmax(dim=-1, keepdim=True)
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():

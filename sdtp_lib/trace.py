@@ -71,6 +71,8 @@ class Prefill:
         kv_lengths: keys per layer, read from the cache right after the prefill; empty if no cache was used.
         kv_bytes: bytes of keys and values per layer, read likewise.
         reason: why nothing was cut, or None if something was.
+        uncut: tokens that came in later passes of several, and were not cut: further chunks or turns under
+            prune="first", scored continuations.
     """
 
     tokens: int
@@ -78,6 +80,7 @@ class Prefill:
     kv_lengths: list[int] = field(default_factory=list)
     kv_bytes: list[int] = field(default_factory=list)
     reason: str | None = None
+    uncut: int = 0
 
     @property
     def pruned(self) -> bool:
@@ -89,12 +92,14 @@ class Prefill:
         kept = {str(x): None if columns.is_meta else columns.tolist() for x, columns in self.kept_positions.items()}
         return {
             "tokens": self.tokens, "pruned": self.pruned, "reason": self.reason, "kept_positions": kept,
-            "kv_lengths": self.kv_lengths, "kv_bytes": self.kv_bytes,
+            "kv_lengths": self.kv_lengths, "kv_bytes": self.kv_bytes, "uncut": self.uncut,
         }  # fmt: skip
 
     def __repr__(self) -> str:
         size = f", KV cache {sum(self.kv_bytes) / 1e6:.3g} MB" if self.kv_bytes else ""
         rows = [f"{self.tokens} tokens, {self.reason or 'pruned'}{size}"]
+        if self.uncut:
+            rows.append(f"  {self.uncut} tokens came in later passes and were not cut")
         if self.kept_positions:
             rows.append("  layer  kept per row  KV keys")
         for layer, columns in self.kept_positions.items():
@@ -145,7 +150,7 @@ class PruningTrace:
         return self.last.reason
 
     def to_json(self, indent: int | None = None) -> str:
-        """Every prefill as JSON: tokens, pruned, reason, kept_positions, kv_lengths, kv_bytes."""
+        """Every prefill as JSON: tokens, pruned, reason, kept_positions, kv_lengths, kv_bytes, uncut."""
         return json.dumps({"prefills": [prefill.to_dict() for prefill in self.prefills]}, indent=indent)
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from compression import CompressedReference, check_generation, check_later_input
 from helpers import LOCAL_WINDOW, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
 
 from sdtp_lib import TokenPruning
+from sdtp_lib.versions import find_cache
 
 LAYERS, PROMPT = 6, 40
 ATTENTIONS = ["sdpa", "eager"]
@@ -29,7 +30,7 @@ def dropping(model, layers):
     fresh = set(layers)
 
     def drop(module, args, kwargs, output):
-        cache = kwargs["past_key_values"].layers[module.layer_idx]
+        cache = find_cache(kwargs.values()).layers[module.layer_idx]
         if module.layer_idx in fresh:
             index = staying(*cache.keys.shape[1:3])[None, :, :, None].expand(*cache.keys.shape[:2], -1, 1)
             cache.keys, cache.values = (part.take_along_dim(index, 2) for part in (cache.keys, cache.values))

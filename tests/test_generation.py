@@ -115,6 +115,7 @@ def test_chunks_by_hand_attend_the_pruned_first_one(family):
         for chunk in ids.split([24, 10, 6], dim=1):
             logits.append(model(chunk, past_key_values=cache).logits[0])
     reference = Reference(model, SCHEDULE, PRUNER).run(ids[0], 24)[0]
+    assert trace.last.uncut == 16 and "16 tokens came in later passes and were not cut" in str(trace)
     assert len(trace.prefills) == 1 and close(torch.cat(logits[1:]), reference[24:])
 
 

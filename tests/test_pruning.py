@@ -8,6 +8,7 @@ import torch
 from helpers import close, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
 
 from sdtp_lib import PruningSchedule, TokenPruning
+from sdtp_lib.versions import find_cache
 
 STEPS = 4  # new tokens that `generate` makes
 
@@ -18,7 +19,7 @@ def count_keys(model):
 
     def hook_of(layer):
         def hook(module, args, kwargs, output):
-            seen.setdefault(layer, []).append(kwargs["past_key_values"].layers[layer].keys.shape[-2])
+            seen.setdefault(layer, []).append(find_cache(kwargs.values()).layers[layer].keys.shape[-2])
 
         return hook
 

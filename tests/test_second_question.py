@@ -12,6 +12,7 @@ from sdtp_lib.demo.dense import ALL_TASKS
 from sdtp_lib.demo.questions import two_questions
 from sdtp_lib.evaluation import second_question as twice
 from sdtp_lib.evaluation.metrics import DATASETS
+from sdtp_lib.versions import find_cache
 
 SCHEDULE = PruningSchedule((2, 3), 0.5, sink_tokens=1, min_local_tokens=4)
 
@@ -61,7 +62,7 @@ def test_the_second_question_is_asked_of_the_pruned_cache(model, tokenizer, reco
 
     def watched(self, **inputs):
         out = real(self, **inputs)
-        seen.append([layer.keys.shape[-2] for layer in inputs["past_key_values"].layers])
+        seen.append([layer.keys.shape[-2] for layer in find_cache(inputs.values()).layers])
         return out
 
     monkeypatch.setattr(type(model), "generate", watched)

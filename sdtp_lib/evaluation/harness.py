@@ -23,6 +23,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
+from ..versions import with_cache
 from .answers import check_batch_size, left_pad, tokens_per_layer
 from .harness_arguments import check_options, load, refuse_oracle
 from .prompts import cut_middle
@@ -223,7 +224,7 @@ class SDTPLM(HFLM):
         """
         if "position_ids" in signature(self.model.forward).parameters:  # ALiBi models read the mask instead
             options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        out = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **options)
+        out = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **with_cache(self.model, cache), **options)
         return torch.log_softmax(out.logits, dim=-1, dtype=self.softmax_dtype)
 
     def _pruned(self):

@@ -25,6 +25,7 @@ from ..report import Markdown
 from ..results import markdown_table
 from ..schedule import PruningSchedule
 from ..scorers import Scorer
+from ..versions import with_cache
 from .answers import greedy
 from .longbench import make_pruning, resolve_schedule
 from .metrics import DATASETS, score
@@ -87,7 +88,7 @@ def _two_answers(model, tokenizer, first: list[int], second: list[int], new_toke
         for turn in (None, second):
             if turn is not None:
                 ids = torch.cat([ids, torch.tensor([turn], device=model.device)], dim=1)
-            out = greedy(model, tokenizer, ids, torch.ones_like(ids), new_tokens, past_key_values=cache)
+            out = greedy(model, tokenizer, ids, torch.ones_like(ids), new_tokens, **with_cache(model, cache))
             replies.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
             ids = out
     return replies

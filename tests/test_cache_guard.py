@@ -1,0 +1,260 @@
+"""A pruned cache outside of its block: it goes on rightly, or says by name that it cannot; never other tokens."""
+
+import pickle
+import threading
+from copy import deepcopy
+from types import MethodType
+
+import pytest
+import torch
+from helpers import FAMILIES, Reference, close, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import DynamicCache
+from transformers.generation.streamers import BaseStreamer
+
+from sdtp_lib import PruningSchedule, TokenPruning
+from sdtp_lib.block import Block
+
+SCHEDULE = schedule_of()
+PRUNER = tiny_pruner(SCHEDULE.layers)
+CLOSED = "block that pruned it is closed"
+
+
+def pruned(model, **options):
+    return TokenPruning(SCHEDULE, PRUNER, **options)(model)
+
+
+def prefilled(model, ids, mask=None, **options):
+    cache = DynamicCache(config=model.config)
+    with pruned(model, **options), torch.no_grad():
+        model(ids, attention_mask=mask, past_key_values=cache)
+    return cache
+
+
+KINDS = [
+    (family, attention, positions)
+    for family in FAMILIES
+    for attention in (None, "eager")
+    for positions in (["original"] if family == "bloom" else ["original", "compact"])
+]
+
+
+@pytest.mark.parametrize("family, attention, positions", KINDS)
+def test_a_pruned_cache_is_refused_by_name_outside_of_every_block(family, attention, positions):
+    """A habit of kvpress's users: the prefill inside the block, `generate` or the next call outside."""
+    model, (ids, _) = tiny_model(family, attention), random_prompts([40])
+    more = random_prompts([5], seed=5)[0]
+    whole = torch.cat([ids, more], dim=1)
+    uses = (
+        lambda cache: model(more, past_key_values=cache),
+        lambda cache: model(more[:, :1], past_key_values=cache),
+        lambda cache: generate(model, whole, torch.ones_like(whole), past_key_values=cache),
+    )
+    original = prefilled(model, ids, positions=positions)
+    lengths = [layer.keys.shape[-2] for layer in original.layers]
+    for use in uses:
+        for cache in (original, deepcopy(original), pickle.loads(pickle.dumps(original))):
+            with torch.no_grad(), pytest.raises(ValueError, match=CLOSED):
+                use(cache)
+            assert [layer.keys.shape[-2] for layer in cache.layers] == lengths  # nothing was added to it
+
+
+@pytest.mark.parametrize("wake", [deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))], ids=["copied", "pickled"])
+def test_a_copy_goes_on_rightly_in_the_next_block(wake):
+    model, ids, more = tiny_model("gemma3"), random_prompts([40])[0], random_prompts([7], seed=5)[0]
+    expected = Reference(model, SCHEDULE, PRUNER).run(torch.cat([ids[0], more[0]]), 40)[0][40:]
+    cache = wake(prefilled(model, ids))
+    with pruned(model), torch.no_grad():
+        assert close(model(more, past_key_values=cache).logits[0], expected)
+    with torch.no_grad(), pytest.raises(ValueError, match=CLOSED):
+        model(more, past_key_values=cache)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "bloom"])
+def test_a_cache_of_which_nothing_was_cut_is_anybodys(family):
+    model, (ids, _) = tiny_model(family, None), random_prompts([40])
+    more = random_prompts([5], seed=5)[0]
+    with torch.no_grad():
+        for options in (dict(min_prompt_tokens=100), dict()):
+            schedule = SCHEDULE if options else PruningSchedule.preset("none", 6)
+            with TokenPruning(schedule, PRUNER, **options)(model) as trace:
+                cache = model(ids, use_cache=True).past_key_values
+            assert not trace.pruned
+            stock = model(ids, use_cache=True).past_key_values
+            assert torch.equal(model(more, past_key_values=cache).logits, model(more, past_key_values=stock).logits)
+
+
+class Waits(BaseStreamer):
+    """Stops the generation after two tokens until it is told to go on."""
+
+    def __init__(self):
+        self.two, self.go, self.ended, self.tokens = threading.Event(), threading.Event(), threading.Event(), 0
+
+    def put(self, value):
+        self.tokens += 1
+        if self.tokens == 3:  # the prompt comes first
+            self.two.set()
+            assert self.go.wait(60)
+
+    def end(self):
+        self.ended.set()
+
+
+def in_thread(run):
+    found = []
+
+    def target():
+        try:
+            found.append(run())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    return thread, found
+
+
+def test_a_thread_that_outlives_the_block_is_told_and_its_reader_does_not_wait_for_ever():
+    model, (ids, mask), streamer = tiny_model("mistral-window"), random_prompts([40]), Waits()
+    with pruned(model, positions="compact"):
+        thread, found = in_thread(lambda: generate(model, ids, mask, 8, streamer=streamer))
+        assert streamer.two.wait(60)
+    streamer.go.set()
+    thread.join(60)
+    assert isinstance(found[0], ValueError) and CLOSED in str(found[0])
+    assert streamer.ended.is_set()
+
+
+def test_a_pass_under_way_in_another_thread_keeps_its_hooks_to_the_end():
+    model, (ids, _) = tiny_model(), random_prompts([40])
+    inside, go = threading.Event(), threading.Event()
+
+    def wait(*args):
+        inside.set()
+        assert go.wait(60)
+
+    handle = model.model.layers[4].mlp.register_forward_hook(wait)  # between two cuts
+    with torch.no_grad():
+        with pruned(model) as trace:
+            thread, found = in_thread(lambda: model(ids, use_cache=True).logits)
+            assert inside.wait(60)
+            threading.Timer(0.3, go.set).start()
+        thread.join(60)
+        handle.remove()
+        with pruned(model):
+            assert torch.equal(found[0], model(ids).logits)
+    assert trace.pruned
+
+
+def test_a_generate_kept_from_the_block_is_refused_after_it():
+    model, (ids, mask) = tiny_model(), random_prompts([40])
+    with pruned(model):
+        kept = model.generate
+    with pytest.raises(ValueError, match="block was left"):
+        kept(input_ids=ids, attention_mask=mask)
+
+
+def test_a_closed_block_waits_for_no_thread_that_died():
+    block = Block()
+    thread, _ = in_thread(block.begin_pass)
+    thread.join(60)
+    block.close()
+    with pytest.raises(ValueError, match="block was left"):
+        block.begin_pass()
+
+
+ROWS = {
+    "reorder_cache": lambda cache, rows: cache.reorder_cache(torch.tensor(rows)),
+    "batch_select_indices": lambda cache, rows: cache.batch_select_indices(torch.tensor(rows)),
+    "layer by layer": lambda cache, rows: [layer.reorder_cache(torch.tensor(rows)) for layer in cache.layers],
+}
+
+
+@pytest.mark.parametrize("how", ROWS)
+@pytest.mark.parametrize("lengths", [[40, 40], [40, 23]], ids=["equal", "padded"])
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "gemma3", "bloom"])
+@pytest.mark.parametrize("rows", [[1, 0], [1, 1], [1], [0, 1, 1]], ids=str)
+def test_moved_rows_are_followed_or_refused(family, lengths, rows, how):
+    model, (ids, mask) = tiny_model(family, None), random_prompts(lengths)
+    more = random_prompts([7, 7], seed=5)[0]
+    longer = torch.cat([mask, torch.ones_like(more)], dim=1)
+    cache, fresh = prefilled(model, ids, mask), prefilled(model, ids[rows], mask[rows])
+    ROWS[how](cache, rows)
+    with pruned(model), torch.no_grad():
+        if how == "layer by layer":
+            with pytest.raises(ValueError, match="keys of this cache were changed|cropped|batch of 2, this input has"):
+                model(more[rows], attention_mask=longer[rows], past_key_values=cache)
+            return
+        moved = model(more[rows], attention_mask=longer[rows], past_key_values=cache).logits
+        assert close(moved, model(more[rows], attention_mask=longer[rows], past_key_values=fresh).logits)
+
+
+@settings(max_examples=30)
+@given(steps=st.lists(st.sampled_from(["swap", "first", "twice", "more"]), min_size=1, max_size=4))
+def test_rows_may_move_again_and_again(steps):
+    model, (ids, mask) = tiny_model("gemma3"), random_prompts([30, 30])
+    cache, said, found = prefilled(model, ids, mask), ids.tolist(), []
+    with pruned(model), torch.no_grad():
+        for step in steps:
+            if step == "swap":
+                cache.reorder_cache(torch.arange(len(said)).flip(0))
+                said = said[::-1]
+            elif step == "first":
+                cache.batch_select_indices(torch.tensor([0]))
+                said = said[:1]
+            elif step == "twice":
+                cache.batch_repeat_interleave(2)
+                said = [row for row in said for _ in range(2)]
+            else:
+                new = torch.tensor([[2 + len(row) + place] for place, row in enumerate(said)])
+                logits = model(new, past_key_values=cache).logits[:, -1]
+                said = [row + token for row, token in zip(said, new.tolist(), strict=True)]
+                found += zip(said, logits, strict=True)
+    for row, ours in found:
+        assert close(ours, Reference(model, SCHEDULE, PRUNER).run(torch.tensor(row), 30)[0][-1])
+
+
+def test_a_cache_is_cropped_by_what_is_taken_back_and_not_to_a_length():
+    model, (ids, _), more = tiny_model(), random_prompts([40]), random_prompts([7], seed=5)[0]
+    expected = Reference(model, SCHEDULE, PRUNER).run(torch.cat([ids[0], more[0]]), 40)[0][40:]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        model(more, past_key_values=cache)
+        with pytest.raises(ValueError, match=r"crop\(40\).*take back: crop\(-n\), n at most 7"):
+            cache.crop(40)  # the habit of those who keep a prefix
+        with pytest.raises(ValueError, match=r"crop\(-8\).*into the pruned prompt; 7 tokens came after"):
+            cache.crop(-8)
+        cache.crop(-7)
+        assert close(model(more, past_key_values=cache).logits[0], expected)
+
+
+def test_a_reset_cache_is_a_new_one_or_refused():
+    model, (ids, _) = tiny_model(), random_prompts([40])
+    cache = prefilled(model, ids)
+    cache.reset()
+    with pruned(model) as trace, torch.no_grad():
+        if cache.get_seq_length():  # older versions of transformers fill it with zeros and leave its length
+            with pytest.raises(ValueError, match="pruned outside of TokenPruning"):
+                model(ids, past_key_values=cache)
+        else:
+            model(ids, past_key_values=cache)
+            assert trace.pruned
+
+
+def test_a_copy_of_the_model_made_inside_is_a_model_of_its_own():
+    model, (ids, mask) = tiny_model(), random_prompts([40])
+    stock = generate(model, ids, mask)[1]
+    with pruned(model) as trace:
+        pruned_logits = generate(model, ids, mask)[1]
+        copies = [deepcopy(model), pickle.loads(pickle.dumps(model))]
+        for copy in copies:
+            assert isinstance(copy.generate, MethodType) and copy.generate.__self__ is copy
+            assert torch.equal(generate(copy, ids, mask)[1], stock)
+        assert len(trace.prefills) == 1
+        assert torch.equal(generate(model, ids, mask)[1], pruned_logits)
+    for copy in copies:
+        with pruned(copy):
+            assert torch.equal(generate(copy, ids, mask)[1], pruned_logits)
+        copy.lm_head.weight.zero_()
+        assert not generate(copy, ids, mask)[1].any()
