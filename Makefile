@@ -7,7 +7,8 @@ NEWEST := .venv-newest/bin/python
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
 ENGINE_TESTS := $(addprefix tests/test_,$(addsuffix .py,schedule selection scorers pruner_files pruning families turns \
-  generation robustness placement tensor_parallel tensor_parallel_commands compressed_cache baselines saliency flops limits question blend pooled))
+  generation robustness versions cache_guard placement tensor_parallel tensor_parallel_commands compressed_cache baselines \
+  saliency flops limits question blend pooled))
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 TIMING := notebooks/04_prefill_benchmark.ipynb notebooks/05_end2end_benchmark.ipynb
@@ -27,11 +28,11 @@ test-slow: install ## the tests that take longer
 	@status=0; $(BIN)/pytest -rs -m slow tests || status=$$?; \
 	if [ $$status -eq 5 ]; then echo "there are no slow tests yet"; status=0; fi; exit $$status
 
-test-newest: ## the engine's tests on the newest transformers 5, in an environment of its own
+test-newest: ## the engine's tests on the newest transformers 5, whatever pyproject.toml allows, in an environment of its own
 	$(PYTHON) -m venv .venv-newest
 	$(NEWEST) $(PIP) $(TORCH)
-	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" accelerate hypothesis pytest "pandas<3" tabulate
-	$(NEWEST) -c "import torch, transformers; print('torch', torch.__version__, 'transformers', transformers.__version__)"
+	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" accelerate hypothesis packaging pytest "pandas<3" tabulate
+	$(NEWEST) tests/newest.py
 	PYTHONPATH=. $(NEWEST) -m pytest $(ENGINE_TESTS)
 
 notebooks: install ## execute the notebooks in place, as they are stored

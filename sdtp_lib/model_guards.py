@@ -47,8 +47,8 @@ class _Guarded:
         update_wrapper(self, method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.check(*args, **kwargs)
         try:
+            self.check(*args, **kwargs)
             return self.method(*args, **kwargs)
         except BaseException:
             if hasattr(streamer := kwargs.get("streamer"), "end"):

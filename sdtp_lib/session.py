@@ -217,8 +217,8 @@ class Session:
             if not all(good):
                 raise ValueError(checks[good.index(False)][1])
         cache, found = forward.cache, output_cache(output)
-        caching = kwargs.get("use_cache", module.config.use_cache)
-        if found is not cache and (found is not None or caching):
+        asked = kwargs.get("use_cache")
+        if found is not cache and (found is not None or (module.config.use_cache if asked is None else asked)):
             raise unseen_cache("the decoder used a cache that its layers were not seen to get")
         if cache is not None:
             forward.remember(cache, self.adapter)

@@ -151,8 +151,10 @@ def test_a_generate_kept_from_the_block_is_refused_after_it():
     model, (ids, mask) = tiny_model(), random_prompts([40])
     with pruned(model):
         kept = model.generate
+    streamer = Waits()
     with pytest.raises(ValueError, match="block was left"):
-        kept(input_ids=ids, attention_mask=mask)
+        kept(input_ids=ids, attention_mask=mask, streamer=streamer)
+    assert streamer.ended.is_set()
 
 
 def test_a_closed_block_waits_for_no_thread_that_died():

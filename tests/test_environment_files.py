@@ -10,6 +10,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from sdtp_lib import paths
 
@@ -60,6 +61,15 @@ def test_the_tested_environment_has_the_optional_packages():
     """Without them their tests would be skipped unnoticed."""
     for requirement in map(Requirement, PROJECT["optional-dependencies"]["kv"]):
         assert LOCK[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_transformers_is_capped_at_the_newest_that_the_readme_calls_tested():
+    (allowed,) = [each.specifier for each in DIRECT if each.name == "transformers"]
+    tested = re.search(r"tested on transformers ([\d., and]+)", (paths.ROOT / "README.md").read_text())[1]
+    versions = sorted(map(Version, re.findall(r"\d+\.\d+\.\d+", tested)))
+    assert len(versions) >= 3 and versions[0] == Version(LOCK["transformers"])
+    major, minor, _ = versions[-1].release
+    assert all(version in allowed for version in versions) and Version(f"{major}.{minor + 1}.0") not in allowed
 
 
 def test_everything_imported_is_declared():
