@@ -1,4 +1,4 @@
-"""What `make test-newest` says before its tests: the versions there, and whether they are newer than any tested so far."""
+"""What `make test-newest` says before its tests: the versions there, and which are newer than any tested so far."""
 
 import tomllib
 from importlib.metadata import version
@@ -12,6 +12,6 @@ here = version("transformers")
 print(f"torch {version('torch')}, transformers {here}; pyproject.toml allows transformers{allowed}")
 if here not in allowed:
     print(
-        f"transformers {here} is NEWER THAN TESTED: if all tests below pass, raise the cap in pyproject.toml and name it "
-        "in the README; if not, the cap is right"
+        f"transformers {here} is NEWER THAN TESTED: where all tests below pass, raise the cap in pyproject.toml, "
+        "and name the version in the README"
     )
