@@ -218,7 +218,8 @@ class Session:
                 raise ValueError(checks[good.index(False)][1])
         cache, found = forward.cache, output_cache(output)
         asked = kwargs.get("use_cache")
-        if found is not cache and (found is not None or (module.config.use_cache if asked is None else asked)):
+        caching = module.config.use_cache if asked is None else asked
+        if found is not cache if found is not None else caching:
             raise unseen_cache("the decoder used a cache that its layers were not seen to get")
         if cache is not None:
             forward.remember(cache, self.adapter)
