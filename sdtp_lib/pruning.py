@@ -7,24 +7,21 @@ loop hands every layer alike (positions, masks) is replaced by what fits the tok
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-import torch
 from torch import nn
 
 from .adapters import ModelAdapter
 from .model_guards import Hook, guarded_generate
 from .refusals import check_call, check_model
-from .schedule import PruningSchedule
-from .scorers import Scorer
 from .session import Session
+from .settings import PruningSettings
 from .trace import PruningTrace
 
 
-class TokenPruning:
+class TokenPruning(PruningSettings):
     """The context manager: `with TokenPruning(schedule, pruner)(model) as trace: model.generate(...)`.
 
     Logits exist for the tokens that are kept: `logits_to_keep=n` gives those of the last n of them, and a call without
@@ -48,27 +45,6 @@ class TokenPruning:
             the block, for a call that pruning could not answer rightly, before the model runs. What only the run can
             tell, such as scores that are no numbers or a press that does not fit, is refused right after the prefill.
     """
-
-    def __init__(
-        self,
-        schedule: PruningSchedule,
-        scorer: Scorer | None = None,
-        positions: str = "original",
-        prune: str = "first",
-        min_prompt_tokens: int = 0,
-        log: str | os.PathLike | None = None,
-        generator: torch.Generator | None = None,
-    ):
-        if positions not in ("original", "compact"):
-            raise ValueError(f"positions must be 'original' or 'compact', got {positions!r}")
-        if prune not in ("first", "every"):
-            raise ValueError(f"prune must be 'first' or 'every', got {prune!r}")
-        if min_prompt_tokens < 0:
-            raise ValueError(f"min_prompt_tokens must be 0 or more, got {min_prompt_tokens}")
-        if scorer is None and schedule.layers:
-            raise ValueError("a schedule that cuts needs a scorer")
-        self.schedule, self.scorer, self.positions, self.prune = schedule, scorer, positions, prune
-        self.min_prompt_tokens, self.log, self.generator = min_prompt_tokens, log, generator
 
     session_of = staticmethod(Session)  # what makes the hooks; `overhead` times those
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,9 @@ from .layer_kwargs import alibi_of, layer_kwargs, positions_of
 from .masks import ABSENT, take_tokens
 from .scorers import ScoringContext
 from .selection import select, select_ragged
+from .settings import PruningSettings
 from .trace import Prefill, PruningTrace, Stage, append_log
 from .versions import find_cache, output_cache, unseen_cache
-
-if TYPE_CHECKING:
-    from .pruning import TokenPruning
 
 STEP = "a pass that continues a cache came as a prompt without one"
 
@@ -31,7 +29,7 @@ STEP = "a pass that continues a cache came as a prompt without one"
 class Session:
     """The hooks of one `with` block and, for each thread that runs the model, the forward pass under way."""
 
-    def __init__(self, pruning: TokenPruning, adapter: ModelAdapter):
+    def __init__(self, pruning: PruningSettings, adapter: ModelAdapter):
         self.pruning, self.adapter, self.trace, self.block = pruning, adapter, PruningTrace(), Block()
         self.running = threading.local()
         windows = [adapter.window(layer) for layer in range(len(adapter.layers))]
