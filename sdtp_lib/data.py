@@ -114,7 +114,8 @@ def longbench_records(
     records, seen = [], {}
     for index, (where, row) in enumerate(islice(_rows(source, dataset, "test", revision), limit)):
         name = index if row.get("_id") is None else row["_id"]
-        _check_record(row, dataset, f"{where}, {dataset} record {name}")
+        label = shown(name).strip('"')
+        _check_record(row, dataset, f"{where}, {dataset} record {label}")
         check_new(str(name), seen, where)
         records.append({
             **row, "input": row.get("input") or "", "dataset": dataset, "answers": list(row["answers"]),

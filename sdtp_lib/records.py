@@ -6,7 +6,7 @@ schema names are let through: data sets carry more than is read here.
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +38,7 @@ def or_null(schema: Mapping) -> dict:
 TEXT = {"type": "string", "pattern": r"\S", "description": "text that is not blank"}
 ANY_TEXT = {"type": "string", "description": "text"}
 TEXTS = listed(TEXT, 'a list of texts, such as ["Perth"]', 1)
-NUMBER = {"type": "number", "maximum": sys.float_info.max, "description": "a number"}  # 1e999 is read as infinite
+NUMBER = {"type": "number", "description": "a number"}
 POSITIVE = {**NUMBER, "exclusiveMinimum": 0, "description": "a number above 0"}
 COUNT = {"type": "integer", "minimum": 0, "description": "a whole number, 0 or more"}
 FLAG = {"type": "boolean", "description": "true or false"}
@@ -86,6 +86,7 @@ MARKS = table({
     ),
     "shards": {**OBJECT, "additionalProperties": TEXT},
 })  # fmt: skip
+CHECKPOINT = table({"settings": OBJECT, "history": listed(OBJECT, "a list of steps")})
 
 _SIDE = table(
     {"prefill_latency_seconds": POSITIVE},
@@ -98,7 +99,7 @@ _GAINS = {**OBJECT, "additionalProperties": or_null(POSITIVE)}
 LATENCY = table({
     "metadata": table({}, {"config": TEXT, "mode": TEXT, "model": TEXT, "dtype": TEXT, "device": TEXT}),
     "results": {
-        **OBJECT,
+        **OBJECT, "minProperties": 1, "description": "a JSON object of at least one length",
         "propertyNames": {"pattern": r"^[1-9][0-9]*$", "description": 'a length in tokens, such as "4096"'},
         "additionalProperties": {
             **OBJECT,
@@ -113,8 +114,10 @@ LATENCY = table({
     },
 })  # fmt: skip
 
-_STRICT = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)  # 3.0 is no index
-_VALIDATOR = validators.extend(Draft202012Validator, type_checker=_STRICT)
+_VALIDATOR = validators.extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many({
+    "integer": lambda _, value: type(value) is int,  # 3.0 cannot be an index
+    "number": lambda _, value: type(value) in (int, float) and math.isfinite(value),  # Python reads NaN and Infinity
+}))  # fmt: skip
 
 
 def check(record: Any, schema: Mapping, where: str) -> None:

@@ -83,9 +83,17 @@ def numbered_rows(path: str | os.PathLike) -> Iterator[tuple[str, dict]]:
 
 
 def parse_object(line: str, where: str) -> dict:
-    """The JSON object that a line holds; ValueError if it is none, naming its place `where`."""
+    """The JSON object that a line holds.
+
+    Raises:
+        ValueError: if it is none, naming its place `where`; also for half a character (an escaped surrogate), which no
+            tokenizer takes.
+    """
     try:
         row = parse_json(line)
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} holds {ascii(error.object[error.start])}, half a character; correct it") from None
     except ValueError as error:
         raise ValueError(f"{where} is not a JSON object: {error}; write or copy the file again") from None
     if not isinstance(row, dict):
@@ -97,11 +105,10 @@ def parse_json(text: str) -> Any:
     """What JSON says, held to its standard.
 
     Raises:
-        ValueError: naming the place of the error; for a key twice in one object, of which the first would be lost;
-            for NaN and infinite numbers; for half a character (an escaped surrogate), which no tokenizer takes.
+        ValueError: naming the place of the error; also for a key twice in one object, of which the first would be lost.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         if not text.strip():
             raise ValueError("it is empty") from None
@@ -109,12 +116,6 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"no JSON at {line}column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if "\\ud" in text.lower():
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{ascii(error.object[error.start])} is half a character") from None
-    return value
 
 
 def shown(value: Any, width: int = 60) -> str:
@@ -130,7 +131,7 @@ def check_apart(output: str | os.PathLike | None, *inputs: str | os.PathLike | N
     for given in inputs:
         given = "/dev/stdin" if given == STDIN else given
         if given is not None and os.path.exists(given) and os.path.samefile(output, given):
-            raise ValueError(f"output {output} is the input {given} as well, which it would overwrite; name another")
+            raise ValueError(f"output {output} is the input {given} as well; name another output")
 
 
 def _read(source: str | os.PathLike, what: str) -> tuple[str, bytes]:
@@ -151,7 +152,3 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} comes twice in one object")
     return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")

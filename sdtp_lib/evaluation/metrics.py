@@ -87,7 +87,7 @@ def expand_tasks(tasks: str | Sequence[str]) -> list[str]:
     """
     names = []
     for text in [tasks] if isinstance(tasks, str) else tasks:
-        names += [name for part in text.split(",") if (name := part.strip())] or [text]  # "a, b" may come as "a," and "b"
+        names += [name for part in text.split(",") if (name := part.strip())] or [text]  # a shell makes two of "a, b"
     for name in names:
         if name not in GROUPS and name not in DATASETS:
             near = get_close_matches(name, [*GROUPS, *DATASETS], 1)
