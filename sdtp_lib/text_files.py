@@ -42,12 +42,12 @@ def decode(content: bytes) -> str:
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("no UTF-8 text but UTF-16; save it as UTF-8")
+    if (null := content.find(b"\0")) >= 0:
+        raise ValueError(f"no UTF-8 text: UTF-16 or binary, with a null byte at byte {null}; save it as UTF-8")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"no UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from None
-    if (null := content.find(b"\0")) >= 0:
-        raise ValueError(f"no UTF-8 text: UTF-16 or binary, with a null byte at byte {null}; save it as UTF-8")
     return text.removeprefix(MARK).replace("\r\n", "\n").replace("\r", "\n")
 
 
