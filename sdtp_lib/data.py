@@ -1,7 +1,8 @@
 """Corpora as plain records: the embedded demo, and Dolly-15k and LongBench from the Hub (pinned) or a local folder.
 
 A training pair is `{"id", "prompt", "answer", "dataset"}`; the answer is the text that follows the prompt at once. A
-LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`.
+LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`. Without the
+last five it can be asked as well; `records` says what each field must hold.
 """
 
 from __future__ import annotations

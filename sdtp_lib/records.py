@@ -116,7 +116,7 @@ LATENCY = table({
 
 _VALIDATOR = validators.extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many({
     "integer": lambda _, value: type(value) is int,  # 3.0 cannot be an index
-    "number": lambda _, value: type(value) in (int, float) and math.isfinite(value),  # Python reads NaN and Infinity
+    "number": lambda _, value: type(value) is int or (type(value) is float and math.isfinite(value)),  # JSON has no NaN
 }))  # fmt: skip
 
 

@@ -87,6 +87,8 @@ def test_blanks_around_an_answer_are_no_words():
 def test_score_refuses():
     with pytest.raises(ValueError, match="unknown dataset 'squad'"):
         score("squad", "a", ["a"])
+    with pytest.raises(ValueError, match="at least one answer, in a list"):
+        score("qasper", "p", "Perth")
     with pytest.raises(ValueError, match="at least one answer"):
         score("qasper", "a", [])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from result_files import latency_document
 from small_records import small_model, small_records, small_tokenizer
 
-from sdtp_lib import cli, marks, records
+from sdtp_lib import benchmark, cli, marks, records
 from sdtp_lib.data import dolly_pairs, longbench_records
 from sdtp_lib.evaluation.answers import score_records
 from sdtp_lib.evaluation.prompts import load_templates
@@ -285,6 +285,23 @@ def test_training_pairs_are_checked(change, said):
     assert len(encode_pairs(pairs, small_tokenizer(), None, 2)) == 2
     with pytest.raises(ValueError, match=said):
         encode_pairs([pairs[0], {**pairs[1], **change}], small_tokenizer(), None, 2)
+
+
+@pytest.mark.parametrize("found, said", [([], "found"), ({"metadata": {}}, "has no results"),
+                                         ({"metadata": {}, "results": {"512": []}}, r"field results.512: found \[\]"),
+                                         ({"metadata": 3, "results": {}}, "field metadata: found 3")])  # fmt: skip
+def test_a_sweep_is_not_resumed_from_what_is_none(tmp_path, found, said):
+    (tmp_path / "l.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=f"cannot resume: .*l.json is no latency file; delete it .*{said}"):
+        benchmark._document(tmp_path / "l.json", {}, resume=True)
+
+
+@pytest.mark.parametrize("state, said", [({}, "has no settings and history"), ([], "found"),
+                                         ({"settings": [], "history": []}, "settings: found"),
+                                         ({"settings": {}, "history": [3]}, "history.0.: found 3")])  # fmt: skip
+def test_a_training_is_not_resumed_from_what_is_none(state, said):
+    with pytest.raises(ValueError, match=f"c.safetensors.*{said}"):
+        records.check(state, records.CHECKPOINT, "c.safetensors")
 
 
 def test_every_schema_is_valid_and_says_what_it_wants():

@@ -117,12 +117,13 @@ def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequen
     """Best score, 0 to 1, of one prediction over the accepted answers.
 
     Raises:
-        ValueError: for an unknown dataset, no answers, or a classification record without classes.
+        ValueError: for an unknown dataset, no answers, a text in place of their list, or a classification record without
+            classes.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}")
-    if not answers:
-        raise ValueError(f"{dataset}: a record needs at least one answer")
+    if isinstance(answers, str) or not answers:  # a text would be taken letter by letter
+        raise ValueError(f"{dataset}: a record needs at least one answer, in a list")
     spec = DATASETS[dataset]
     if spec.first_line:
         prediction = prediction.lstrip("\n").split("\n")[0]
