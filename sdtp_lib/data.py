@@ -1,8 +1,8 @@
 """Corpora as plain records: the embedded demo, and Dolly-15k and LongBench from the Hub (pinned) or a local folder.
 
 A training pair is `{"id", "prompt", "answer", "dataset"}`; the answer is the text that follows the prompt at once. A
-LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`. Without the
-last five it can be asked as well; `records` says what each field must hold.
+LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`. The
+last five may be missing; `records` says what each field must hold.
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ def _check_record(row: dict, dataset: str, where: str) -> None:
         raise ValueError(f"{where} has no all_classes: the answers of {dataset} are classes, so all must be listed")
 
 
-def _rows(
-    source: str | os.PathLike, name: str | None, split: str, revision: str | None
-) -> Iterator[tuple[str, dict]]:
+def _rows(source: str | os.PathLike, name: str | None, split: str, revision: str | None) -> Iterator[tuple[str, dict]]:
     """Rows of a file, of `<name>.jsonl` (or the only JSONL file) in a folder, or of a dataset on the Hub.
 
     With each comes what to call its place in an error.

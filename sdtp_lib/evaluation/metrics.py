@@ -117,8 +117,8 @@ def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequen
     """Best score, 0 to 1, of one prediction over the accepted answers.
 
     Raises:
-        ValueError: for an unknown dataset, no answers, a text in place of their list, or a classification record without
-            classes.
+        ValueError: for an unknown dataset, no answers, a text in place of their list, or a classification record
+            without classes.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}")
