@@ -205,8 +205,9 @@ def _document(path: Path, metadata: dict, resume: bool) -> dict:
     if not (resume and path.exists()):
         return {"metadata": metadata, "results": {}}
     document = results.read_json(path)
-    if not isinstance(document, dict) or not {"metadata", "results"} <= document.keys():
-        raise ValueError(f"cannot resume: {path} holds no latency results")
+    from .records import LATENCY, check  # its library is needed for this alone
+
+    check(document, LATENCY, f"cannot resume: {path} is no latency file; delete it to start over: it")
     results.check_resumable(document["metadata"], metadata, (*results.RESUME_KEYS, *RESUME_KEYS))
     return document
 

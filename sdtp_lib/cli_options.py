@@ -26,7 +26,7 @@ def _placement_options(parser: argparse.ArgumentParser) -> None:
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     parser.add_argument(
-        "--data", default="demo", metavar="NAME", help="demo, dolly, or a folder of prompts with answers"
+        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL with Dolly's fields"
     )
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
@@ -72,7 +72,8 @@ def profile(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help="longbench_mini, longbench, datasets")
+    tasks = "longbench_mini, longbench, datasets; with spaces or commas between them"
+    parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
     parser.add_argument("--method", required=True, help="full, sdtp, or a baseline such as random and recency")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
@@ -91,7 +92,7 @@ def lm_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def explore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt-file", required=True, metavar="FILE", help="the prompt, UTF-8 text")
+    parser.add_argument("--prompt-file", required=True, metavar="FILE", help="UTF-8 text, - for stdin")
     parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
     parser.add_argument(
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"

@@ -1,19 +1,25 @@
 """Corpora as plain records: the embedded demo, and Dolly-15k and LongBench from the Hub (pinned) or a local folder.
 
 A training pair is `{"id", "prompt", "answer", "dataset"}`; the answer is the text that follows the prompt at once. A
-LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`.
+LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`. The
+last five may be missing; `records` says what each field must hold.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from .demo.corpus import TASKS, longbench_mini
 from .demo.dense import ALL_TASKS, DENSE_TASKS, longbench_dense
+from .evaluation.metrics import DATASETS
+from .records import DOLLY_PAIR, HUB_RECORD, LONGBENCH_RECORD, check, check_new
+from .text_files import numbered_rows, read_jsonl, shown
+
+__all__ = ["demo_pairs", "dolly_pairs", "longbench_records", "read_jsonl"]
 
 DOLLY, DOLLY_REVISION = "databricks/databricks-dolly-15k", "bdd27f4d94b9c1f951818a7da7fd7aeea5dbff1a"
 # A parquet copy: `datasets` 4 and later refuse the loading script of the original.
@@ -62,14 +68,13 @@ def dolly_pairs(
 
     Raises:
         FileNotFoundError: if the source is not there.
-        ValueError: for a limit below 1, a damaged line, or a record without the fields instruction and response.
+        ValueError: for a limit below 1, no pairs, a damaged line, or a record that does not fit `records.DOLLY_PAIR`.
     """
     _check_limit("limit", limit)
     pairs = []
-    for index, row in enumerate(_rows(source, None, "train", revision)):
-        if not {"instruction", "response"} <= row.keys():
-            raise ValueError(f"record {index} of {source} has no instruction and response; it has {', '.join(row)}")
-        if not (row["instruction"] or "").strip() or not (row["response"] or "").strip():
+    for index, (where, row) in enumerate(_rows(source, None, "train", revision)):
+        check(row, DOLLY_PAIR, where)
+        if not row["instruction"].strip() or not row["response"].strip():
             continue
         context = f"Context: {row['context'].strip()}\n\n" if row.get("context") else ""
         prompt = f"Instruction: {row['instruction'].strip()}\n\n{context}Response:"
@@ -77,6 +82,8 @@ def dolly_pairs(
         pairs.append({"id": f"dolly-{index}", "prompt": prompt, "answer": answer, "dataset": "dolly"})
         if len(pairs) == limit:
             break
+    if not pairs:
+        raise ValueError(f"{source} holds no instructions with responses")
     return pairs
 
 
@@ -97,63 +104,62 @@ def longbench_records(
 
     Raises:
         FileNotFoundError: if the source is not there.
-        ValueError: for a limit below 1, an unknown mini dataset, a damaged line, a record without context or answers.
+        ValueError: for a limit below 1, an unknown mini dataset, no records, a damaged line, or a record that does not
+            fit its schema (`records.LONGBENCH_RECORD` or `HUB_RECORD`), has the identifier of another, belongs to
+            another dataset, or has no classes where they are needed.
     """
     _check_limit("limit", limit)
     if source == "mini":
         make = longbench_dense if dataset in DENSE_TASKS else longbench_mini
         return make(dataset, limit or MINI_SIZE, MINI_SEED)
-    records = []
-    for index, row in enumerate(islice(_rows(source, dataset, "test", revision), limit)):
-        name = f"{dataset} record {row.get('_id', index)}"
-        if not (row.get("context") or "").strip():
-            raise ValueError(f"{name} has no context; such a prompt tests nothing")
-        if not row.get("answers"):
-            raise ValueError(f"{name} has no answers")
+    records, seen = [], {}
+    for index, (where, row) in enumerate(islice(_rows(source, dataset, "test", revision), limit)):
+        name = index if row.get("_id") is None else row["_id"]
+        label = shown(name).strip('"')
+        _check_record(row, dataset, f"{where}, {dataset} record {label}")
+        check_new(str(name), seen, where)
         records.append({
             **row, "input": row.get("input") or "", "dataset": dataset, "answers": list(row["answers"]),
-            "all_classes": list(row.get("all_classes") or []) or None, "_id": str(row.get("_id", index)),
+            "all_classes": list(row.get("all_classes") or []) or None, "_id": str(name),
         })  # fmt: skip
     if not records:
         raise ValueError(f"{dataset} in {source} holds no records")
     return records
 
 
-def read_jsonl(path: str | os.PathLike):
-    """Yield the objects of a JSONL file; ValueError for a line that is none, naming it."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path} line {number} is not a JSON object")
-            yield row
+def _check_record(row: dict, dataset: str, where: str) -> None:
+    """Raise ValueError for a LongBench record that cannot be asked and scored as one of `dataset`."""
+    check(row, LONGBENCH_RECORD if row.get("question") is None else HUB_RECORD, where)
+    if row.get("dataset") != dataset and row.get("dataset") in DATASETS:
+        raise ValueError(f"{where}, field dataset: found {shown(row['dataset'])}; keep each dataset in its own file")
+    if dataset in DATASETS and DATASETS[dataset].metric == "accuracy" and not row.get("all_classes"):
+        raise ValueError(f"{where} has no all_classes: the answers of {dataset} are classes, so all must be listed")
 
 
-def _rows(source: str | os.PathLike, name: str | None, split: str, revision: str | None):
-    """Rows of a file, of `<name>.jsonl` (or the only JSONL file) in a folder, or of a dataset on the Hub."""
+def _rows(source: str | os.PathLike, name: str | None, split: str, revision: str | None) -> Iterator[tuple[str, dict]]:
+    """Rows of a file, of `<name>.jsonl` (or the only JSONL file) in a folder, or of a dataset on the Hub.
+
+    With each comes what to call its place in an error.
+    """
     path = Path(source)
     if path.is_dir():
         files = [path / f"{name}.jsonl"] if name else sorted(path.glob("*.jsonl"))
         if len(files) != 1 or not files[0].is_file():
             wanted = f"file {name}.jsonl" if name else "single JSONL file"
             raise FileNotFoundError(f"folder {path} has no {wanted}")
-        return read_jsonl(files[0])
-    if path.is_file():
-        return read_jsonl(path)
+        return numbered_rows(files[0])
+    if path.exists():  # a pipe is no regular file
+        return numbered_rows(path)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) or str(source).startswith("."):
         raise FileNotFoundError(f"{source} is neither a file nor a folder")
     from datasets import load_dataset  # slow to import, and not needed offline
 
     try:
-        return iter(load_dataset(str(source), name, split=split, revision=revision))
+        rows = load_dataset(str(source), name, split=split, revision=revision)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise FileNotFoundError(f"{source} is no local folder and the Hub does not give it: {first}") from None
+    return ((f"{source} row {number}", row) for number, row in enumerate(rows, 1))
 
 
 def _check_limit(name: str, limit: int | None) -> None:

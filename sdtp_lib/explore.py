@@ -15,6 +15,7 @@ from .models import load_pruner
 from .saliency import label
 from .schedule import PruningSchedule
 from .scorers import Scorer, positive
+from .text_files import check_apart, read_text
 
 COMPARED = (*BASELINES, "oracle", "question_aware")
 
@@ -38,7 +39,8 @@ def explore(
     """Write the explorer's page of one prompt: what `sdtp explore` runs.
 
     Args:
-        prompt_file: UTF-8 text, asked as it is but for one line end at its end, which editors add.
+        prompt_file: UTF-8 text, asked as it is but for one line end at its end, which editors add; may be a pipe, or
+            `-` for standard input.
         output: HTML file.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         pruner: folder of the trained pruner; the demo models have their own.
@@ -54,11 +56,12 @@ def explore(
 
     Raises:
         ValueError: for an unknown name, an empty prompt or answer, a prompt too long for the model, or an output that
-            is a folder.
+            is a folder or the prompt's file.
         FileNotFoundError: if prompt, model or pruner are not there. Nothing is written in either case.
     """
     check_names("sdtp", schedule, pruner)
     results.check_output(output)
+    check_apart(output, prompt_file)
     positive("new_tokens", new_tokens)
     if str(compare) not in COMPARED and not Path(compare).is_dir():
         raise ValueError(f"unknown score {str(compare)!r} to compare; known: {', '.join(COMPARED)}, a pruner's folder")
@@ -79,19 +82,13 @@ def explore(
 
 
 def read_prompt(file: str | os.PathLike) -> str:
-    """The text of a file without one line end at its end.
+    """The text of a file, a pipe, or for `-` of standard input, without one line end at its end.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is empty, or no UTF-8.
+        ValueError: if it is empty, a folder, or no UTF-8.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"prompt file {file} does not exist")
-    try:
-        text = file.read_text(encoding="utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"prompt file {file} is no UTF-8 text: {error.reason} at byte {error.start}") from None
+    text = read_text(file, "prompt file").removesuffix("\n")
     if not text.strip():
         raise ValueError(f"prompt file {file} is empty")
     return text

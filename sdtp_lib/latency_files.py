@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import results
+from .records import LATENCY, check
 
 PREFILL_FOLDER = "prefill"  # below a profile's results; beside it, in no folder of their own, lie the end-to-end sweeps
 # A speedup beside the seconds of another machine, or of more devices, would say nothing.
@@ -22,13 +23,11 @@ def read_latency(path: str | os.PathLike, configs: Sequence[str], mode: str) -> 
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, no latency file, of another schedule, or without the decode that `end2end` needs.
+        ValueError: if it is damaged, no latency file (`records.LATENCY`), of another schedule, or without the decode
+            that `end2end` needs.
     """
     document = results.read_json(path)
-    if not isinstance(document, dict) or not all(
-        isinstance(document.get(key), dict) for key in ("metadata", "results")
-    ):
-        raise ValueError(f"{path} is no latency file: it needs 'metadata' and 'results'")
+    check(document, LATENCY, f"{path} is no latency file, which `sdtp profile` writes: it")
     metadata = document["metadata"]
     if metadata.get("config", configs[0]) not in configs:
         raise ValueError(f"{path} holds config {metadata['config']!r}, not {' or '.join(map(repr, configs))}")

@@ -13,6 +13,7 @@ from .break_even import break_even, scaling_exponent
 from .choices import MODES
 from .latency_files import check_alike, completed, lookup, read_latency, series
 from .limits import table2_flops
+from .text_files import check_apart
 
 BASELINE = "baseline"
 CONFIGS = {BASELINE: ("none",), "keep09": ("keep09", "paper"), "keep08": ("keep08",), "keep07": ("keep07",)}
@@ -70,6 +71,7 @@ def latency_table(
     if output is not None:
         results.check_output(output)
     files = dict(zip(CONFIGS, map(os.fspath, (baseline, sdtp09, sdtp08, sdtp07)), strict=True))
+    check_apart(output, *files.values())
     documents = {method: read_latency(path, CONFIGS[method], mode) for method, path in files.items()}
     check_alike({files[method]: document for method, document in documents.items()}, mode)
     lengths = list(lengths or map(int, documents[BASELINE]["results"]))

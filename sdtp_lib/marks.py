@@ -19,11 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .records import MARKS, check, check_new
 from .results import write_json
 from .samples import Sample
+from .text_files import read_json
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
+AGAIN = "copy the folder again, or mark again into another one"
 
 
 @dataclass(frozen=True)
@@ -157,15 +160,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise FileNotFoundError(f"marks folder {folder} has no {MANIFEST_FILE}")
+    manifest = read_json(path, remedy=AGAIN)
+    if isinstance(manifest, dict) and manifest.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+        raise ValueError(f"{path} is damaged or of another format version than {FORMAT_VERSION}; {AGAIN}")
     try:
-        manifest = json.loads(path.read_text())
-        complete = manifest.keys() >= {"format_version", "layers", "samples", "shards"}
-        complete &= all(sample.keys() >= {"id", "digest", "tokens", "prompt_tokens"} for sample in manifest["samples"])
-        complete &= isinstance(manifest["shards"], dict)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not complete or manifest["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"{path} is damaged or of another format version than {FORMAT_VERSION}")
+        check(manifest, MARKS, "it")
+        seen: dict[str, str] = {}
+        for number, sample in enumerate(manifest["samples"], 1):
+            check_new(sample["id"], seen, f"sample {number}")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {AGAIN}") from None
     return manifest
 
 

@@ -23,6 +23,7 @@ import yaml
 
 from . import paths
 from .notebook_jobs import Job
+from .text_files import read_text
 
 
 def plan(profile: str, only: str | None = None) -> list[Job]:
@@ -99,7 +100,7 @@ def _read(file: Path) -> dict[str, Any]:
     """A YAML file of names and values."""
     where = f"{file.parent.name}/{file.name}"
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(read_text(file, "profile")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .pruner_card import model_card
 from .results import check_output
+from .text_files import decode, parse_json
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
@@ -102,7 +103,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ValueError(f"{path} is damaged: it is over {MAX_CONFIG_BYTES} bytes")
     try:
-        config = json.loads(path.read_bytes().decode())
+        config = parse_json(decode(path.read_bytes()))
         digest = _digest(config)
     except (ValueError, AttributeError, RecursionError) as error:  # no UTF-8, JSON, object; NaN; nested too deeply
         raise ValueError(f"{path} is damaged: {str(error) or repr(error)}; {AGAIN}") from None

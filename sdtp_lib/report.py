@@ -13,6 +13,7 @@ from .evaluation.summary import table1
 from .latency_files import lookup
 from .latency_report import latency_table, table2_rows
 from .ledger import write_ledger
+from .text_files import check_apart
 
 __all__ = ["latency_table", "longbench_table", "paper_ours", "table2_beside_paper", "write_ledger"]
 
@@ -39,6 +40,7 @@ def longbench_table(
     """
     if output is not None:
         results.check_output(output)
+        check_apart(output, source if isinstance(source, (str, os.PathLike)) else None)
     if isinstance(source, (str, os.PathLike)):
         document = results.read_json(source)
         if not isinstance(lookup(document, "data"), dict):

@@ -17,9 +17,11 @@ from markupsafe import Markup
 from . import paths, results
 from .explore_page import content_hash, templates
 from .ledger import DISAGREEMENTS, INTRODUCTION, RESULT_FILES, check_profile, ledger_tables
+from .text_files import check_apart, read_text
 
 STORED = "demo"  # the profile that the repository's own notebooks are stored with
 NUMBERED = "[0-9][0-9]_*.ipynb"
+READ = (".ipynb", ".json", ".jsonl", ".md")
 SAVED = re.compile(r"save_figure\(.*\"(\w+)\"\s*\)")
 
 
@@ -32,6 +34,8 @@ def write_page(output: str | os.PathLike, profile: str = "demo") -> None:
     """
     check_profile(profile)
     results.check_output(output)
+    measured = (file for file in paths.results(profile).rglob("*") if file.suffix in READ)
+    check_apart(output, *paths.NOTEBOOKS.glob(NUMBERED), *measured)
     results.write_text(output, page(profile, Path(output).absolute().parent))
 
 
@@ -77,7 +81,7 @@ def read_section(notebook: Path, profile: str, folder: Path) -> dict | None:
 def from_notebook(notebook: Path, profile: str, folder: Path) -> tuple[str, list[dict]]:
     """(title, tables and figures in order, each under the heading that it stands below)."""
     title, heading, items, markdown = notebook.stem, "", [], _markdown()
-    for cell in nbformat.read(notebook, as_version=4).cells:
+    for cell in _cells(notebook):
         if cell.cell_type == "markdown":
             found = re.findall(r"(?m)^(#+) (.*)$", cell.source)
             title = next((text for level, text in found if level == "#"), title)
@@ -94,6 +98,15 @@ def from_notebook(notebook: Path, profile: str, folder: Path) -> tuple[str, list
     return title, items
 
 
+def _cells(notebook: Path) -> list:
+    """A notebook's cells; ValueError, naming it, if it is damaged."""
+    try:
+        return nbformat.reads(read_text(notebook, "notebook"), as_version=4).cells
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        said = str(error).splitlines()[0][:120]
+        raise ValueError(f"notebook {notebook} is damaged: {said}; copy it again or run it again") from None
+
+
 def from_files(files: list[Path], profile: str, folder: Path) -> list[dict]:
     """Tables of the Markdown files among `files`, and the figures drawn from the others."""
     items, markdown = [], _markdown()
@@ -101,7 +114,7 @@ def from_files(files: list[Path], profile: str, folder: Path) -> list[dict]:
         item = {"heading": file.stem, "links": _figure_links([file.stem], profile, folder)}
         picture = paths.figures(profile) / f"{file.stem}.png"
         if file.suffix == ".md":
-            items.append({**item, "table": Markup(markdown.render(file.read_text(encoding="utf-8")))})
+            items.append({**item, "table": Markup(markdown.render(read_text(file)))})
         elif picture.is_file():
             items.append({**item, "picture": _encoded(picture.read_bytes()), "name": file.stem})
     return items

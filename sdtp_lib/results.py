@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import paths
+from . import paths, text_files
 
 RESUME_KEYS = ("schedule", "model", "device", "devices", "torch", "transformers", "dtype")
 
@@ -65,18 +65,13 @@ def append_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> 
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """What a JSON file holds.
+    """What a JSON file of results holds.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no JSON, for instance cut short.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"result file {path} does not exist")
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # broken JSON or broken UTF-8
-        raise ValueError(f"result file {path} is damaged: {error}") from None
+    return text_files.read_json(path, "result file", "copy it again, or run again what wrote it")
 
 
 def environment_record(model: Any = None) -> dict[str, Any]:

@@ -18,13 +18,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .adapters import ModelAdapter
 from .data import demo_pairs, dolly_pairs
 from .marks import Marks, MarksWriter, load_marks
-from .models import load_model
+from .models import DEMOS, load_model
 from .passes import target_logits
 from .samples import Batch, Sample, encode_pairs
 from .schedule import PruningSchedule
+from .text_files import check_apart
 from .workers import Workers
 
 TARGETS = ("answer", "all")
+CORPORA = ("demo", "demo-dense", "dolly")  # data that need no file; all else is read as Dolly's
 SHARD_SIZE = 64
 
 
@@ -148,15 +150,17 @@ def mark(
         batch_size: prompts in one pass.
 
     Raises:
-        ValueError, FileNotFoundError: for an unknown name, a number out of range, or a folder of other marks, before
-            anything is written; for saliency that is not finite, naming the sample.
+        ValueError, FileNotFoundError: for an unknown name, a number out of range, bad records, an output that is the
+            data or the model, or a folder of other marks, before anything is written; for saliency that is not finite,
+            naming the sample.
     """
     for name, value in {"num_samples": num_samples, "batch_size": batch_size, "max_tokens": max_tokens or 1}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
-    workers = Workers.of_launch(device)
+    check_apart(output, None if data in CORPORA else data, None if model in DEMOS else model)
+    workers, pairs = Workers.of_launch(device), training_pairs(data, num_samples, seed)
     network, tokenizer = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     if tokenizer is None:
         raise ValueError(f"model {network.name_or_path!r} has no tokenizer, so there is nothing to mark")
@@ -165,7 +169,7 @@ def mark(
         layers = PruningSchedule.preset(schedule, depth).layers
     layers = list(range(depth) if layers == "all" else layers)
     check_layers(layers, depth)
-    samples = encode_pairs(training_pairs(data, num_samples, seed), tokenizer, max_tokens, num_samples)
+    samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples)
     settings = {
         "model": label(network.name_or_path), "fingerprint": fingerprint(network), "dtype": dtype,
         "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": num_samples, "seed": seed,
@@ -219,7 +223,7 @@ def _saliency_of(
 
 def training_pairs(data: str | os.PathLike, num_samples: int, seed: int) -> list[dict]:
     """Prompts with answers (`id`, `prompt`, `answer`): fresh demo documents, or another corpus in a seeded order."""
-    if data in ("demo", "demo-dense"):
+    if data in CORPORA[:2]:
         return demo_pairs(num_samples, seed, dense=data == "demo-dense")
     pairs = dolly_pairs() if data == "dolly" else dolly_pairs(data)
     random.Random(seed).shuffle(pairs)

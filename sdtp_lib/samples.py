@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from .records import PAIR, check, check_new
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -87,20 +89,23 @@ def encode_pairs(pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit
     """The first `limit` of `pairs` (`id`, `prompt`, `answer`) that have at most `max_tokens` tokens, as samples.
 
     Raises:
-        ValueError: for a pair with an empty prompt or answer, a repeated id, or if fewer than `limit` fit.
+        ValueError: for a pair that does not fit `records.PAIR`, has no tokens or the id of another, or if fewer than
+            `limit` fit.
     """
     samples: list[Sample] = []
-    for pair in pairs:
+    seen: dict[str, str] = {}
+    for number, pair in enumerate(pairs, 1):
+        check(pair, PAIR, f"sample {number}")
+        check_new(str(pair["id"]), seen, f"sample {number}")
         prompt = tokenizer(pair["prompt"])["input_ids"]
         answer = tokenizer(pair["answer"], add_special_tokens=False)["input_ids"]
-        if not prompt or not answer:
-            raise ValueError(f"sample {pair['id']} has an empty {'prompt' if not prompt else 'answer'}")
+        for name, ids in {"prompt": prompt, "answer": answer}.items():
+            if not ids or not pair[name].strip():
+                raise ValueError(f"sample {pair['id']} has an empty {name}")
         if max_tokens is None or len(prompt) + len(answer) <= max_tokens:
             samples.append(Sample(str(pair["id"]), torch.tensor(prompt + answer), len(prompt)))
         if len(samples) == limit:
             break
     if len(samples) < limit:
         raise ValueError(f"asked for {limit} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
-    if len({sample.id for sample in samples}) < len(samples):
-        raise ValueError("two samples have the same id")
     return samples

@@ -20,6 +20,7 @@ from .choices import MODES
 from .latency_files import ALIKE, completed, lookup, read_latency
 from .report import Markdown
 from .schedule import PRESET_NAMES
+from .text_files import check_apart
 
 FOLDER = "points"  # below a profile's results
 TABLE = "sweep.md"  # beside it
@@ -128,4 +129,5 @@ def show_points(documents: Sequence[Mapping]) -> Markdown:
 def write_points(folder: str | os.PathLike, output: str | os.PathLike) -> None:
     """Write `points_table` of a folder's files as Markdown. Raises as `read_points`; ValueError for a bad output."""
     results.check_output(output)
+    check_apart(output, *Path(folder).glob("*.json"))
     results.write_text(output, show_points(read_points(folder)) + "\n" + NOTE)

@@ -25,15 +25,17 @@ from .adapters import ModelAdapter
 from .checkpoints import load_checkpoint, save_checkpoint
 from .kept_states import KeptStates
 from .marks import Marks, load_marks
-from .models import load_model
+from .models import DEMOS, load_model
 from .objective import Objective
 from .passes import layer_inputs
 from .recipe import Recipe, plan_batches
+from .records import CHECKPOINT, check
 from .results import write_text
 from .saliency import fingerprint, label
 from .samples import Batch, Sample
 from .schedule import PruningSchedule
 from .scorers import TokenPruner, pruner_class
+from .text_files import check_apart
 from .workers import Workers
 
 HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint.safetensors"
@@ -73,9 +75,11 @@ def train(
 
     Raises:
         ValueError, FileNotFoundError: for an unknown name, a value out of range, damaged marks, marks of another model
-            or without the schedule's layers, or a checkpoint of other settings, before anything is written.
+            or without the schedule's layers, an output that is the marks or the model, or a checkpoint of other
+            settings, before anything is written.
     """
     recipe, workers = Recipe(**recipe), Workers.of_launch(device)
+    check_apart(output, None if isinstance(marks, Marks) else marks, None if model in DEMOS else model)
     marks = marks if isinstance(marks, Marks) else load_marks(marks)
     network, _ = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     stages = PruningSchedule.preset(schedule, len(ModelAdapter.of(network).layers))
@@ -188,6 +192,7 @@ class Trainer:
         """Go back to the checkpoint; ValueError if it belongs to other settings."""
         path = self.output / CHECKPOINT_FILE
         state = load_checkpoint(path, self.pruner, [self.optimizer])
+        check(state, CHECKPOINT, f"{path} is damaged, delete it to start over: it")
         for key, value in self.settings.items():
             if state["settings"].get(key) != value:
                 raise ValueError(f"{path} belongs to a training with another {key}; it cannot be resumed")

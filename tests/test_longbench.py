@@ -156,6 +156,30 @@ def test_prompts_of_longbench(tmp_path):
             load_templates(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "template, prompt",
+    [
+        ("{context} {input}", "T {input} {0} \\1 Q {context}"),
+        ("{context} {question} {}", "T {input} {0} \\1 {question} {}"),
+        ('Answer as {"a": 1}: {context}', 'Answer as {"a": 1}: T {input} {0} \\1'),
+        ("{{ {context} }} {context!r} {0} {context:>9} {", "{{ T {input} {0} \\1 }} {context!r} {0} {context:>9} {"),
+        ("%s $context {context}", "%s $context T {input} {0} \\1"),
+    ],
+)
+def test_only_the_known_places_of_a_template_are_filled_in_and_once(tmp_path, template, prompt):
+    record = {"dataset": "qasper", "context": "T {input} {0} \\1", "input": "Q {context}", "_id": "1"}
+    (tmp_path / "dataset2prompt.json").write_text(json.dumps({"qasper": template}))
+    assert build_prompt(record, load_templates(tmp_path)) == prompt
+
+
+@given(st.text(), st.text(), st.text(alphabet="{}contexinpu!:r0 "), st.text(alphabet="{}contexinpu!:r0 "))
+def test_a_template_holds_any_text(before, after, context, question):
+    record = {"dataset": "qasper", "context": f"c{context}", "input": question, "_id": "1"}
+    before, after = (text.replace("{context}", "").replace("{input}", "") for text in (before, after))
+    filled = build_prompt(record, {"qasper": f"{before}|{{context}}|{{input}}|{after}"})
+    assert filled == f"{before}|c{context}|{question}|{after}"
+
+
 def sample(dataset, value, tokens=100, layers=(100, 50)):
     return {
         "_id": "0", "dataset": dataset, "prompt_tokens": tokens, "truncated": False, "tokens_per_layer": list(layers),

@@ -87,6 +87,8 @@ def test_blanks_around_an_answer_are_no_words():
 def test_score_refuses():
     with pytest.raises(ValueError, match="unknown dataset 'squad'"):
         score("squad", "a", ["a"])
+    with pytest.raises(ValueError, match="at least one answer, in a list"):
+        score("qasper", "p", "Perth")
     with pytest.raises(ValueError, match="at least one answer"):
         score("qasper", "a", [])
 
@@ -103,7 +105,11 @@ def test_tasks_expand_to_datasets():
     assert expand_tasks("longbench_mini") == list(MINI)
     assert expand_tasks("longbench") == list(LONGBENCH)
     assert expand_tasks(["qasper", "longbench", "few_shot"])[:2] == ["qasper", "narrativeqa"]
-    assert expand_tasks("trec, few_shot") == ["trec", "few_shot"]
+    for tasks in ("trec, few_shot", ["trec,few_shot"], ["trec,", "few_shot"], ["trec", "few_shot,trec"]):
+        assert expand_tasks(tasks) == ["trec", "few_shot"]
+    with pytest.raises(ValueError, match="unknown task 'hotpot_qa'; known: .* did you mean 'hotpotqa'?") as caught:
+        expand_tasks(["trec,hotpot_qa"])
+    assert len(str(caught.value)) < 150
     with pytest.raises(ValueError, match="unknown task 'longbench2'; known: longbench_mini, longbench"):
         expand_tasks("longbench2")
     with pytest.raises(ValueError, match="unknown task ''"):

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..pruning import TokenPruning
+from ..records import check_asked
 from ..trace import PruningTrace
 from ..workers import Workers
 from .metrics import DATASETS, score
@@ -46,12 +47,14 @@ def score_records(
         prompt present at each layer), `prediction`, `answers`, `score` (0 to 1).
 
     Raises:
-        ValueError: before the model runs, for a `batch_size` below 1, an unknown dataset, an empty prompt, or a
-            record that `file` holds with another prompt.
+        ValueError: before the model runs, for a `batch_size` below 1, an unknown dataset, an empty prompt, a record
+            that cannot be scored (`records.ASKED`) or has the name of another, or one that `file` holds with another
+            prompt.
     """
     check_batch_size(batch_size)
     workers = workers or Workers()
     encoded = [encode_record(model, tokenizer, record, templates) for record in records]
+    check_asked(records)
     texts, prompts = [text for text, *_ in encoded], [rest for _, *rest in encoded]
     samples: list[dict | None] = [
         None if file is None else file.find(record, ids) for record, (ids, _) in zip(records, prompts, strict=True)

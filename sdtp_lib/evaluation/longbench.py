@@ -17,10 +17,11 @@ from ..placement import check_placement
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
 from ..scorers import Scorer
+from ..text_files import check_apart
 from ..workers import Workers
 from .answers import check_batch_size, score_records
 from .metrics import DENSE, MINI, expand_tasks
-from .prompts import load_templates
+from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
 from .summary import summarise
@@ -92,6 +93,10 @@ def evaluate(
         raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
     sources = {name: source_of(name, data) for name in names}
+    if output is not None and data is not None:
+        for written in (Path(output), Path(output).with_name(f"{Path(output).stem}.samples.jsonl")):
+            check_apart(written, data, Path(data, TEMPLATE_FILE), *(Path(data, f"{name}.jsonl") for name in names))
+    templates = load_templates(data)
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
     if method == "sdtp":
@@ -100,7 +105,7 @@ def evaluate(
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
-    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": load_templates(data)}
+    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": templates}
     options["workers"] = workers
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
 
@@ -76,15 +77,22 @@ GROUPS = {"longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longb
 
 
 def expand_tasks(tasks: str | Sequence[str]) -> list[str]:
-    """Dataset names of groups and datasets (a comma-separated text or a sequence), in order, each once.
+    """Dataset names of groups and datasets, in order, each once.
+
+    Args:
+        tasks: one text or several, each a name or names with commas between them.
 
     Raises:
         ValueError: for an unknown name, or no name at all.
     """
-    names = [part.strip() for part in tasks.split(",")] if isinstance(tasks, str) else list(tasks)
+    names = []
+    for text in [tasks] if isinstance(tasks, str) else tasks:
+        names += [name for part in text.split(",") if (name := part.strip())] or [text]  # a shell makes two of "a, b"
     for name in names:
         if name not in GROUPS and name not in DATASETS:
-            raise ValueError(f"unknown task {name!r}; known: {', '.join([*GROUPS, *DATASETS])}")
+            near = get_close_matches(name, [*GROUPS, *DATASETS], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown task {name!r}; known: {', '.join(GROUPS)}, and each of their datasets{hint}")
     if not names:
         raise ValueError("no tasks given")
     return list(dict.fromkeys(dataset for name in names for dataset in GROUPS.get(name, (name,))))
@@ -109,12 +117,13 @@ def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequen
     """Best score, 0 to 1, of one prediction over the accepted answers.
 
     Raises:
-        ValueError: for an unknown dataset, no answers, or a classification record without classes.
+        ValueError: for an unknown dataset, no answers, a text in place of their list, or a classification record
+            without classes.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; known: {', '.join(DATASETS)}")
-    if not answers:
-        raise ValueError(f"{dataset}: a record needs at least one answer")
+    if isinstance(answers, str) or not answers:  # a text would be taken letter by letter
+        raise ValueError(f"{dataset}: a record needs at least one answer, in a list")
     spec = DATASETS[dataset]
     if spec.first_line:
         prediction = prediction.lstrip("\n").split("\n")[0]

@@ -9,40 +9,38 @@ already; records in the official schema get the templates of lm-evaluation-harne
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from ..demo.dense import ALL_TASKS
+from ..records import TEMPLATES, check
+from ..text_files import read_json
 from .metrics import DATASETS
 
 TEMPLATE_FILE = "dataset2prompt.json"
+PLACES = re.compile(r"\{(context|input)\}")  # all other braces of a template are text, such as those of JSON
 
 
 def load_templates(source: str | os.PathLike | None) -> dict[str, str]:
     """Templates of `dataset2prompt.json` in a local data folder; empty if there is none.
 
     Raises:
-        ValueError: if the file is damaged, or one of its templates has no {context}.
+        ValueError: if the file is damaged, or one of its templates is no text or has no {context}.
     """
     path = Path(source or ".", TEMPLATE_FILE)
     if source is None or not path.is_file():
         return {}
-    try:
-        templates = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise ValueError(f"{path} is not a JSON object of templates") from None
-    for name, template in templates.items():
-        if "{context}" not in str(template):
-            raise ValueError(f"{path}: the template of {name} has no {{context}}")
+    templates = read_json(path)
+    check(templates, TEMPLATES, str(path))
     return templates
 
 
 def build_prompt(record: dict, templates: dict[str, str] | None = None) -> str:
-    """The prompt text of one record.
+    """The prompt text of one record; the places {context} and {input} of a template are filled in, once.
 
     Raises:
         ValueError: for an unknown dataset or an empty prompt; the message names dataset and record.
@@ -53,7 +51,7 @@ def build_prompt(record: dict, templates: dict[str, str] | None = None) -> str:
     if not (record.get("context") or "").strip():
         raise ValueError(f"{name} record {record.get('_id')} has no context: an empty prompt")
     if templates and name in templates:
-        return templates[name].format(context=record["context"], input=record["input"])
+        return PLACES.sub(lambda place: record[place[1]], templates[name])
     if name in ALL_TASKS:
         return ALL_TASKS[name].prompt(record["context"], record["input"])
     if record.get("question") is not None and record.get("answer_prefix") is not None:

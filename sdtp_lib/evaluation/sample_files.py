@@ -20,9 +20,11 @@ from transformers import PreTrainedModel
 
 from ..blend import BlendScorer
 from ..pooled import PooledScorer
+from ..records import SAMPLE, SAMPLES_HEADER, check, check_new
 from ..results import append_jsonl, check_resumable, environment_record
 from ..saliency import fingerprint, label
 from ..schedule import PruningSchedule
+from ..text_files import decode, parse_json
 
 
 class SampleFile:
@@ -48,7 +50,7 @@ class SampleFile:
         if header is None:
             append_jsonl(self.path, [{"settings": settings}])
         else:
-            found = header.get("settings", {})
+            found = header["settings"]
             try:
                 check_resumable(found, settings, sorted(({*found, *settings}) - {"commit"}))
             except ValueError as error:
@@ -97,15 +99,16 @@ class SampleFile:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.truncate(self.path, len(whole))
-        rows = []
+        rows, seen = [], {}
         for number, line in enumerate(whole.splitlines(), 1):
+            where = f"{self.path} line {number}"
             try:
-                row = json.loads(line)
-                complete = "settings" in row if number == 1 else row.keys() >= {"dataset", "_id", "digest"}
-            except (ValueError, AttributeError, TypeError):
-                complete = False
-            if not complete:
-                raise ValueError(f"{self.path} line {number} is damaged; delete the file to start over")
+                row = parse_json(decode(line))
+                check(row, SAMPLE if rows else SAMPLES_HEADER, "it")
+                if rows:
+                    check_new(f"{row['dataset']} {row['_id']}", seen, f"line {number}")
+            except ValueError as error:
+                raise ValueError(f"{where} is damaged: {error}; delete the file to start over") from None
             rows.append(row)
         return rows
 

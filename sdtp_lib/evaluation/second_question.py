@@ -21,6 +21,7 @@ from ..data import MINI_SEED
 from ..demo.dense import ALL_TASKS
 from ..demo.questions import TWICE_DATASETS, two_questions
 from ..pruning import TokenPruning
+from ..records import ASKED_TWICE, check_asked
 from ..report import Markdown
 from ..results import markdown_table
 from ..schedule import PruningSchedule
@@ -54,7 +55,12 @@ def ask_twice(
     Returns:
         One dict per record: `_id`, `dataset`, `prompt_tokens`, `prediction`, `answers`, `score` (0 to 1) of the first
         question, and `second`, the same three of the second.
+
+    Raises:
+        ValueError: before the model runs, for a record that does not fit `records.ASKED_TWICE` or has another's
+            name.
     """
+    check_asked(records, ASKED_TWICE)
     samples = []
     for record in tqdm(records, desc=title, unit="prompt"):
         task, spec = ALL_TASKS[record["dataset"]], DATASETS[record["dataset"]]
