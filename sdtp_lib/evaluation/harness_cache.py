@@ -67,11 +67,18 @@ class AnswerCache(CacheHook):
         return [next(asked) if x is None else tuple(x) if isinstance(x, list) else x for x in known]
 
     def add_partial(self, attr: str, req: tuple, res: Any) -> None:
-        """Keep one answer: the harness's model classes call this as soon as they have it."""
+        """Keep one answer: the harness's model classes call this as soon as they have it.
+
+        Raises:
+            RuntimeError: if it cannot be written.
+        """
         numbers = [x for x in (res if isinstance(res, tuple) else [res]) if isinstance(x, float)]
         if self.path is not None and not _drawn(attr, req) and all(map(math.isfinite, numbers)):
             key = self._key(attr, req)
-            append_jsonl(self.path, [{"key": key, "answer": res}])
+            try:
+                append_jsonl(self.path, [{"key": key, "answer": res}])
+            except OSError as error:  # no fault of what was asked, as OSError says before work begins
+                raise RuntimeError(f"an answer could not be written to {self.path}: {error.strerror}") from error
             self._answers[key] = res
 
     def _key(self, kind: str, request: tuple) -> str:
