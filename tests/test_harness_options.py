@@ -211,6 +211,12 @@ def test_the_cache_of_other_model_classes_is_refused(refused, tmp_path):
     assert "finds answers by their prompts alone" in line
 
 
+def test_other_subcommands_refuse_a_folder_that_is_not_there(capsys):
+    for subcommand in (["ls", "tasks"], ["validate", "--tasks", TASK]):
+        assert cli.main(["lm-eval", *subcommand, "--include_path", "/nowhere"]) == 2
+        assert "--include_path /nowhere is no folder" in capsys.readouterr().err
+
+
 def test_one_of_several_processes_without_a_launcher_is_refused(refused, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.delenv("WORLD_SIZE", raising=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from ..launched import processes
+from .harness_options import check_include, check_options, read_config
 
 MODEL = "sdtp"
 TASKS = Path(__file__).parent / "tasks"  # YAML files of the harness's kind
@@ -44,18 +45,18 @@ def run(arguments: Sequence[str]) -> None:
     setup_logging()
     cli = HarnessCLI()
     options = _parse(cli, arguments)
-    if "include_path" in options and "model" not in options:  # ls and validate
-        options.include_path = [str(TASKS), *([options.include_path] if options.include_path else [])]
-    if "model" not in options:
-        cli.execute(options)
+    if "model" in options:
+        _run(cli, options)
         return
-    _run(cli, options)
+    if "include_path" in options:  # ls and validate
+        check_include(options.include_path)
+        options.include_path = [str(TASKS), *([options.include_path] if options.include_path else [])]
+    cli.execute(options)
 
 
 def _run(cli, options: Namespace) -> None:
     from lm_eval.api.registry import model_registry
 
-    from .harness_options import check_options, read_config
     from .harness_saving import saving
     from .harness_tasks import model_arguments
     from .harness_trial import try_tasks

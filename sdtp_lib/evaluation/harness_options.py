@@ -74,8 +74,7 @@ def check_options(options: Namespace) -> None:
     level = given.get("verbosity", "INFO")
     if level not in LEVELS:
         raise ValueError(f"--verbosity must be one of {', '.join(LEVELS)}, got {level!r}")
-    if not Path(given.get("include_path", ".") or " ").is_dir():
-        raise ValueError(f"--include_path {given['include_path']} is no folder; give one with YAML files of tasks")
+    check_include(given.get("include_path"))
     cached = given.get("cache_requests")
     if cached and not (isinstance(cached, dict) and cached.get("delete_requests_cache")):
         raise ValueError("--cache_requests gives the prompts of other data and templates; run without it")
@@ -85,6 +84,12 @@ def check_options(options: Namespace) -> None:
         _check_for_sdtp(options, given)
     elif given.get("use_cache"):
         raise ValueError(f"--use_cache finds answers by their prompts alone; it is safe with --model {MODEL} only")
+
+
+def check_include(folder: str | None) -> None:
+    """Raise ValueError unless the folder is there, or none was named."""
+    if folder is not None and not (folder.strip() and Path(folder).is_dir()):
+        raise ValueError(f"--include_path {folder} is no folder; give one with YAML files of tasks")
 
 
 def check_folder(option: str, folder: str | os.PathLike) -> None:
