@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
@@ -24,8 +26,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
 from ..versions import with_cache
-from .answers import check_batch_size, left_pad, tokens_per_layer
-from .harness_arguments import check_options, load, refuse_oracle
+from .answers import left_pad, tokens_per_layer
+from .harness_arguments import check_arguments, load, refuse_oracle
+from .harness_cache import AnswerCache, answer_settings
 from .prompts import cut_middle
 
 
@@ -40,10 +43,12 @@ class SDTPLM(HFLM):
         tokenizer: of the model.
         pruning: None runs the model as it is.
         batch_size: prompts, or contexts with all their continuations, at a time.
+        cache: file of answers, see `AnswerCache`; runs of the same settings take them from there.
         options: of `HFLM`, those named in OPTIONS.
 
     Raises:
-        ValueError: for a batch size that is no whole number of 1 or more, an unknown option, or the oracle.
+        ValueError: for a batch size that is no whole number of 1 or more, an unknown option, a value that an option
+            cannot have, or the oracle; for a cache that cannot be written or is another file.
     """
 
     def __init__(
@@ -53,14 +58,18 @@ class SDTPLM(HFLM):
         pruning: TokenPruning | None = None,
         *,
         batch_size: int | str = 1,
+        cache: str | os.PathLike | None = None,
         **options,
     ):
-        check_options(options)
+        check_arguments({"batch_size": batch_size, "cache": cache, **options})
         refuse_oracle(hasattr(getattr(pruning, "scorer", None), "show"))
-        batch_size = int(batch_size) if str(batch_size).isdecimal() else batch_size
-        check_batch_size(batch_size)
-        super().__init__(model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, **options)
+        super().__init__(model, tokenizer=tokenizer, backend="causal", batch_size=int(batch_size), **options)
+        if (self.custom_prefix_token_id or 0) >= model.config.vocab_size:
+            raise ValueError(f"prefix_token_id must be below {model.config.vocab_size}, as many tokens the model has")
         self.pruning, self._cuts_middle = pruning, False
+        limits = {"max_length": self.max_length, "chat": self.chat_template_args, **options}
+        settings = {} if cache is None else answer_settings(model, tokenizer, pruning, **limits)
+        self.cache_hook = self.cache = AnswerCache(cache, settings)
         self.prompts, self.present = 0, np.zeros(model.config.num_hidden_layers)  # sums over all prompts so far
 
     @classmethod
@@ -68,14 +77,14 @@ class SDTPLM(HFLM):
         """What the harness makes of `--model_args`; see `load`. They win over its own `--device` and `--batch_size`.
 
         Raises:
-            ValueError: for an unknown argument, method, schedule or model, or a model without a tokenizer.
+            ValueError: for an unknown argument, a value it cannot have, or a model without a tokenizer.
             FileNotFoundError: if the model or the pruner is not there.
         """
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
         given.pop("max_batch_size", None)  # of automatic batch sizes, which are refused
         arguments, of_load = {**given, **arg_dict}, signature(load).parameters
+        check_arguments(arguments)
         options = {name: arguments.pop(name) for name in [*arguments] if name not in of_load}
-        check_options(options)
         return cls(*load(**arguments), **options)
 
     @classmethod
@@ -88,15 +97,27 @@ class SDTPLM(HFLM):
     def get_model_info(self) -> dict[str, Any]:
         """What the harness records with its results; the tokens are means over all prompts so far."""
         pruning, config = self.pruning, self.model.config
-        layers = (self.present / max(self.prompts, 1)).round(4).tolist()
+        layers = (self.present / self.prompts).round(4).tolist() if self.prompts else None
         return {
             "pretrained": self.model.name_or_path, "model_num_parameters": self.model.num_parameters(),
             "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": config._commit_hash or "",
             "scorer": type(pruning.scorer).__name__ if pruning else None,
             "schedule": asdict(pruning.schedule) if pruning else None,
             "positions": pruning.positions if pruning else None, "tokens_per_layer": layers,
-            "compression": round(layers[0] / float(np.mean(layers)), 4) if self.prompts else None,
+            "compression": round(layers[0] / float(np.mean(layers)), 4) if layers else None,
+            "answers_from_cache": self.cache.found,
         }  # fmt: skip
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Refuse the harness's own cache, which gives any model's answers to any other.
+
+        Raises:
+            ValueError: names what to use instead.
+        """
+        if cache_hook.dbdict is not None:
+            cache_hook.dbdict.close()
+            raise ValueError("use_cache finds answers by their prompts alone; give the model the argument cache=FILE")
+        super().set_cache_hook(cache_hook)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Answers to prompts; too long ones lose their middle in tasks of LongBench, else, as always, their beginning.
@@ -107,8 +128,9 @@ class SDTPLM(HFLM):
         for middle in (False, True):
             share = [i for i, request in enumerate(requests) if ("longbench" in (request.task_name or "")) == middle]
             if share:
-                self._cuts_middle = middle
-                found = super().generate_until([requests[i] for i in share], disable_tqdm or _quiet())
+                self._cuts_middle = self.cache.cuts_middle = middle
+                ask = partial(super().generate_until, disable_tqdm=disable_tqdm or _quiet())
+                found = self.cache.ask("generate_until", [requests[i] for i in share], ask)
                 answers.update(zip(share, found, strict=True))
         return [answers[i] for i in range(len(requests))]
 
@@ -135,7 +157,8 @@ class SDTPLM(HFLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-likelihood, whether it is the greedy choice) of each request's continuation after its context."""
-        return super().loglikelihood(requests, disable_tqdm or _quiet())
+        ask = partial(super().loglikelihood, disable_tqdm=disable_tqdm or _quiet())
+        return self.cache.ask("loglikelihood", requests, ask)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihoods of whole texts by the unpruned model.
@@ -149,7 +172,8 @@ class SDTPLM(HFLM):
                 f"loglikelihood_rolling ({tasks}) scores a text without a context, so nothing can be pruned; "
                 "use method=full"
             )
-        return super().loglikelihood_rolling(requests, disable_tqdm)
+        ask = partial(super().loglikelihood_rolling, disable_tqdm=disable_tqdm)
+        return self.cache.ask("loglikelihood_rolling", requests, ask)
 
     @torch.inference_mode()
     def _loglikelihood_tokens(

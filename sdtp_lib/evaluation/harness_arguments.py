@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from inspect import signature
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models import load_pruner
 from ..pruning import TokenPruning
+from .harness_values import MODEL_VALUES, check_values
 from .longbench import check_names, load_with_tokenizer, make_pruning, resolve_schedule
 
 # Arguments of the harness's own class that make sense for a model that is loaded already.
@@ -19,11 +21,16 @@ OPTIONS = ("max_length", "add_bos_token", "prefix_token_id", "softmax_dtype", "t
 HARNESS_DEVICE = "cuda:0"  # what the harness asks for when the user named no device
 
 
-def check_options(names: Iterable[str]) -> None:
-    """Raise ValueError for a model argument that is neither of `load` nor one of OPTIONS."""
-    if unknown := [name for name in names if name not in ("batch_size", *OPTIONS)]:
-        known = ", ".join([*signature(load).parameters, "batch_size", *OPTIONS])
-        raise ValueError(f"unknown model argument {unknown[0]!r}; known: {known}")
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Refuse what can be refused before a model is loaded.
+
+    Args:
+        given: arguments of `load`, `batch_size`, `cache`, and OPTIONS.
+
+    Raises:
+        ValueError: naming an argument that is unknown, or whose value it cannot have.
+    """
+    check_values("model argument", given, MODEL_VALUES, tuple(signature(load).parameters))
 
 
 def refuse_oracle(asked: bool) -> None:

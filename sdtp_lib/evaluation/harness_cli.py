@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
+
+from ..launched import processes
+from .harness_options import check_include, check_options, read_config
 
 MODEL = "sdtp"
 TASKS = Path(__file__).parent / "tasks"  # YAML files of the harness's kind
@@ -24,25 +33,68 @@ def run(arguments: Sequence[str]) -> None:
     """What `lm-eval` does with these arguments.
 
     Raises:
-        ValueError: for an unknown model, a model argument or task that is refused, or data that do not fit.
+        ValueError: for an unknown model, an option, model argument or task that is refused, or data that do not fit.
         FileNotFoundError: if the model, the pruner or the data are not there.
-        SystemExit: from the harness's own parser, for arguments it does not know and for --help.
+        RuntimeError: if the results could not be written.
+        SystemExit: from the harness's own parser, for --help.
     """
     register()
     from lm_eval._cli import HarnessCLI
-    from lm_eval.api.registry import model_registry
-    from lm_eval.config.evaluate_config import EvaluatorConfig
     from lm_eval.utils import setup_logging
 
     setup_logging()
-    with patch.object(sys, "argv", ["lm-eval", *arguments]):  # the harness reads its arguments there alone
-        cli = HarnessCLI()
-        options = cli.parse_args()
-    settings = vars(options)
-    if "include_path" in settings:
-        stored = EvaluatorConfig.load_yaml_config(options.config) if settings.get("config") else {}
-        theirs = options.include_path or stored.get("include_path")
-        options.include_path = [str(TASKS), *([theirs] if theirs else [])]
-    if settings.get("model") and options.model not in model_registry:
-        raise ValueError(f"unknown model {options.model!r}; known: {', '.join(sorted(model_registry))}")
+    cli = HarnessCLI()
+    options = _parse(cli, arguments)
+    if "model" in options:
+        _run(cli, options)
+        return
+    if "include_path" in options:  # ls and validate
+        check_include(options.include_path)
+        options.include_path = [str(TASKS), *([options.include_path] if options.include_path else [])]
     cli.execute(options)
+
+
+def _run(cli, options: Namespace) -> None:
+    from lm_eval.api.registry import model_registry
+
+    from .harness_saving import saving
+    from .harness_tasks import model_arguments
+    from .harness_trial import try_tasks
+
+    read_config(options)
+    if options.model and not (isinstance(options.model, str) and options.model in model_registry):
+        raise ValueError(f"unknown model {options.model!r}; known: {', '.join(sorted(model_registry))}")
+    check_options(options)
+    if processes() == 1 and os.environ.get("LOCAL_RANK", "0") != "0":
+        raise ValueError("LOCAL_RANK is set, by which the harness takes this for one of several processes; unset it")
+    options.include_path = [str(TASKS), *([options.include_path] if options.include_path else [])]
+    names = (options.model_args or {}).keys() - (options.metadata or {}).keys()
+    with model_arguments(tuple(names)):
+        try_tasks(options)
+        with saving(options.output_path):
+            try:
+                cli.execute(options)
+            except AssertionError as error:  # how the harness refuses what it was given
+                raise ValueError(f"{error}") from error
+            except ValueError as error:
+                if not str(error).startswith("Tasks not found"):
+                    raise
+                raise ValueError(f"--tasks: {error}; `sdtp lm-eval ls tasks` lists all names") from None
+
+
+def _parse(cli, arguments: Sequence[str]) -> Namespace:
+    """The harness's parser on these arguments, which refuses them in one line."""
+    said = io.StringIO()
+    try:
+        # The parser reads its arguments there alone.
+        with patch.object(sys, "argv", ["lm-eval", *arguments]), contextlib.redirect_stderr(said):
+            options = cli.parse_args()
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        message = said.getvalue().strip().rpartition("error: ")[2]
+        raise ValueError(re.sub(r"invalid functools.*value", "expected whole numbers or None, not", message)) from None
+    for text, following in pairwise(arguments):
+        if text.startswith("{") and text.endswith("}") and not following.startswith("-"):
+            raise ValueError(f"{following!r} after {text} would be passed over; put all keys into the object")
+    return options

@@ -10,31 +10,88 @@ has them already, stop few-shot answers at the first line end, and cannot read l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.config.task import TaskConfig
+from lm_eval.models.huggingface import HFLM
 
 from ..data import MINI_SEED, MINI_SIZE, longbench_records
 from ..demo.corpus import TASKS
-from ..demo.questions import mini_choice
+from ..demo.questions import CHOICE_DATASETS, mini_choice
+from .harness_arguments import load
+from .harness_values import MODEL_VALUES, NOTES, TASK_VALUES, check_values
 from .longbench import source_of
 from .metrics import DATASETS, score
 from .prompts import build_prompt, load_templates
 
+# The harness mixes the model's arguments into a task's metadata.
+_model_arguments: ContextVar[tuple[str, ...]] = ContextVar(
+    "model_arguments", default=(*signature(load).parameters, *MODEL_VALUES, *signature(HFLM.__init__).parameters)
+)
+
+
+@contextmanager
+def model_arguments(names: tuple[str, ...]) -> Iterator[None]:
+    """Tasks made in the block may have these keys in their metadata, which are meant for the model, and no other's."""
+    token = _model_arguments.set(names)
+    try:
+        yield
+    finally:
+        _model_arguments.reset(token)
+
 
 class RecordTask(ConfigurableTask):
-    """A task on LongBench records. Its YAML file names it, this class, and the dataset as `dataset_name`."""
+    """A task on LongBench records. Its YAML file names it, this class, and the dataset as `dataset_name`.
 
-    settings: dict[str, Any] = {}
+    Raises:
+        ValueError: naming the task, and what a YAML file or `--metadata` asks of it that it does not have.
+    """
+
+    datasets: tuple[str, ...] = ()  # those it can be made for
 
     def __init__(self, config: dict):
         given = {name: value for name, value in config.items() if name != "class"}
-        super().__init__(config={"test_split": "test", **self.settings, **given})
+        name, dataset, known = (
+            given.get("task"),
+            given.get("dataset_name"),
+            [field.name for field in fields(TaskConfig)],
+        )
+        if unknown := [key for key in given if key not in known]:
+            raise ValueError(f"task {name}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+        if dataset not in self.datasets:
+            raise ValueError(f"task {name}: dataset_name must be one of {', '.join(self.datasets)}, got {dataset!r}")
+        others = {*_model_arguments.get(), "config", "config_source"} - TASK_VALUES.keys()  # what the harness mixes in
+        asked = {key: value for key, value in (given.get("metadata") or {}).items() if key not in others}
+        try:
+            check_values("metadata key", asked, TASK_VALUES, NOTES)
+        except ValueError as error:
+            raise ValueError(f"task {name}: {error}") from None
+        super().__init__(config={"test_split": "test", **self.settings(dataset), **given})
+
+    def settings(self, dataset: str) -> dict[str, Any]:
+        """What the YAML file need not say."""
+        raise NotImplementedError
 
     def records(self, dataset: str, data: str | None, count: int | None) -> list[dict]:
         """The records to ask."""
         raise NotImplementedError
+
+    def build_all_requests(self, *, cache_requests: bool = False, **options) -> None:
+        """Make the prompts.
+
+        Raises:
+            ValueError: if they may come from the harness's cache, which does not know of data and templates.
+        """
+        if cache_requests:
+            raise ValueError(f"task {self.config.task}: cache_requests gives the prompts of other data; leave it out")
+        super().build_all_requests(**options)
 
     def download(self, dataset_kwargs: dict | None = None, **options) -> None:
         """Take the records from where they are.
@@ -45,7 +102,10 @@ class RecordTask(ConfigurableTask):
         """
         asked = self.config.metadata or {}
         self.templates = load_templates(asked.get("data"))
-        records = self.records(self.config.dataset_name, asked.get("data"), asked.get("records"))
+        try:
+            records = self.records(self.config.dataset_name, asked.get("data"), asked.get("records"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"task {self.config.task}: metadata key data: {error}") from None
         self.dataset = {"test": Dataset.from_list(records)}
 
     def doc_to_text(self, doc: dict, doc_to_text: object = None) -> str:
@@ -64,16 +124,16 @@ class LongBenchTask(RecordTask):
     A chat template that the harness is told to apply is left out where LongBench leaves it out.
     """
 
-    settings = {
-        "doc_to_target": "answers",
-        "process_results": score_answer,
-        "metric_list": [{"metric": "score", "aggregation": "mean", "higher_is_better": True}],
-    }
+    datasets = tuple(DATASETS)
 
-    def __init__(self, config: dict):
-        limit = DATASETS[config["dataset_name"]].max_new_tokens
-        generation = {"until": [], "do_sample": False, "max_gen_toks": limit}
-        super().__init__({"generation_kwargs": generation, **config})
+    def settings(self, dataset: str) -> dict[str, Any]:
+        """How an answer is made and scored."""
+        length = DATASETS[dataset].max_new_tokens
+        return {
+            "doc_to_target": "answers", "process_results": score_answer,
+            "metric_list": [{"metric": "score", "aggregation": "mean", "higher_is_better": True}],
+            "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": length},
+        }  # fmt: skip
 
     def records(self, dataset: str, data: str | None, count: int | None) -> list[dict]:
         """Those of `longbench_records`."""
@@ -88,11 +148,15 @@ class LongBenchTask(RecordTask):
 class MiniChoiceTask(RecordTask):
     """Multiple choice on the documents of LongBench-mini: four answers, scored by their likelihood."""
 
-    settings = {
-        "output_type": "multiple_choice", "target_delimiter": "", "doc_to_target": "gold",
-        "doc_to_choice": lambda doc: [TASKS[doc["dataset"]].before + choice for choice in doc["choices"]],
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }  # fmt: skip
+    datasets = CHOICE_DATASETS
+
+    def settings(self, dataset: str) -> dict[str, Any]:
+        """Where the four answers are."""
+        return {
+            "output_type": "multiple_choice", "target_delimiter": "", "doc_to_target": "gold",
+            "doc_to_choice": lambda doc: [TASKS[doc["dataset"]].before + choice for choice in doc["choices"]],
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }  # fmt: skip
 
     def records(self, dataset: str, data: str | None, count: int | None) -> list[dict]:
         """Those of `mini_choice`."""
