@@ -10,6 +10,7 @@ from . import results
 
 PREFILL_FOLDER = "prefill"  # below a profile's results; beside it, in no folder of their own, lie the end-to-end sweeps
 # A speedup beside the seconds of another machine, or of more devices, would say nothing.
+WORDS = ("error", "memory_error")  # keys of a record that hold text
 ALIKE = ("model", "dtype", "device", "devices", "tensor_parallel")
 
 
@@ -22,7 +23,8 @@ def read_latency(path: str | os.PathLike, configs: Sequence[str], mode: str) -> 
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, no latency file, of another schedule, or without the decode that `end2end` needs.
+        ValueError: if it is damaged, no latency file, of another schedule, or without the decode that `end2end` needs;
+            the message names file and key.
     """
     document = results.read_json(path)
     if not isinstance(document, dict) or not all(
@@ -30,11 +32,28 @@ def read_latency(path: str | os.PathLike, configs: Sequence[str], mode: str) -> 
     ):
         raise ValueError(f"{path} is no latency file: it needs 'metadata' and 'results'")
     metadata = document["metadata"]
+    for length, record in document["results"].items():
+        if not (length.isdecimal() and isinstance(record, dict)):
+            raise ValueError(f"{path} is no latency file: results {length!r} is no length with a record")
+        if fault := _fault(record):
+            raise ValueError(f"{path} is damaged: results {length} {fault} is no number")
     if metadata.get("config", configs[0]) not in configs:
         raise ValueError(f"{path} holds config {metadata['config']!r}, not {' or '.join(map(repr, configs))}")
     if mode == "end2end" and metadata.get("mode", mode) != mode:
         raise ValueError(f"{path} holds mode {metadata['mode']!r}, which has no decode; end2end was asked for")
     return document
+
+
+def _fault(record: Mapping, *above: str) -> str | None:
+    """Where a record has something that is no number, nor a list or record of numbers; None if nowhere."""
+    for key, value in record.items():
+        values = value if isinstance(value, list) else [value]
+        if isinstance(value, dict):
+            if fault := _fault(value, *above, key):
+                return fault
+        elif key not in WORDS and not all(each is None or type(each) in (int, float) for each in values):
+            return ".".join([*above, key])
+    return None
 
 
 def check_alike(documents: Mapping[str, dict], mode: str) -> None:

@@ -24,6 +24,7 @@ from .results import check_output
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
+FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 KEYS = {"format_version", "kind", "hidden_size", "layers", "options", "record", "weights_sha256", "config_sha256"}
 MAX_CONFIG_BYTES, MAX_LAYERS = 2**24, 10_000
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -47,7 +48,7 @@ def write_pruner(
     Raises:
         ValueError: if the folder cannot be one, or something has no place in the files; before anything is written.
     """
-    for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
+    for name in FILES:
         check_output(folder / name)
     fault = size_fault(pruner["hidden_size"], pruner["layers"]) or _dtype_fault(tensors)
     if fault := fault or _shape_fault({name: tuple(x.shape) for name, x in tensors.items()}, shapes):

@@ -87,7 +87,8 @@ def evaluate(
     names = expand_tasks(tasks)
     check_names(method, schedule, pruner)
     if output is not None:
-        results.check_output(output)
+        for file in (output, Path(output).with_name(f"{Path(output).stem}.samples.jsonl")):
+            results.check_output(file)
     elif resume:
         raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
