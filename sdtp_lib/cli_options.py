@@ -10,12 +10,12 @@ from .choices import DECODES, DEVICE_MAPS, DTYPES, MODES
 from .schedule import PRESET_NAMES
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
-# The smallest value of every option that is a number, or a list of them; the largest is that of the libraries below.
+# The smallest value of every option that is a number, or a list of them.
 SMALLEST = {
     "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
     "limit": 1, "new_tokens": 1, "jobs": 1,
 }  # fmt: skip
-LARGEST = 2**31 - 1
+LARGEST = 2**32 - 1  # as a seed
 
 
 def check_numbers(options: Mapping[str, Any]) -> None:

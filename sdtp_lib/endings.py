@@ -23,8 +23,7 @@ def status(error: BaseException) -> int:
     """The exit status of a command that this error ended."""
     if isinstance(error, KeyboardInterrupt):
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-    exhausted = isinstance(error, OSError) and error.errno in EXHAUSTED
-    return BAD_INPUT if isinstance(error, (ValueError, OSError)) and not exhausted else FAILED
+    return BAD_INPUT if isinstance(error, (ValueError, OSError)) and not _exhausted(error) else FAILED
 
 
 def message(error: BaseException) -> str:
@@ -40,14 +39,19 @@ def message(error: BaseException) -> str:
         return text or type(error).__name__
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(__package__):
         return f"this needs the Python package {error.name}, which is not installed"
-    return f"{type(error).__name__}: {text[:LONGEST]} ({DEBUG}=1 shows where)"
+    named = ": ".join(filter(None, [type(error).__name__, text[:LONGEST]]))
+    return f"{named} ({DEBUG}=1 shows where)"
+
+
+def _exhausted(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in EXHAUSTED
 
 
 def complain(error: BaseException, go_on: str | None = None) -> int:
     """Write the line to stderr; returns the exit status.
 
     Args:
-        go_on: command that goes on with what was interrupted.
+        go_on: command that goes on with what was begun, told where that is worth a try.
     """
     stopped = isinstance(error, KeyboardInterrupt)
     if os.environ.get(DEBUG):
@@ -55,7 +59,7 @@ def complain(error: BaseException, go_on: str | None = None) -> int:
     if is_main() or not stopped:
         where = "" if is_main() else "one of the other processes: "
         line = f"sdtp: {message(error)}" if stopped else f"sdtp: error: {where}{message(error)}"
-        print(f"{line}; to go on: {go_on}" if stopped and go_on else line, file=sys.stderr)
+        print(f"{line}; to go on: {go_on}" if go_on and (stopped or _exhausted(error)) else line, file=sys.stderr)
     return status(error)
 
 

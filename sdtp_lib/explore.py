@@ -14,7 +14,7 @@ from .exploration import exploration
 from .models import load_pruner
 from .saliency import label
 from .schedule import PruningSchedule
-from .scorers import Scorer, positive
+from .scorers import Scorer, check_seed, positive
 
 COMPARED = (*BASELINES, "oracle", "question_aware")
 
@@ -60,6 +60,7 @@ def explore(
     check_names("sdtp", schedule, pruner)
     results.check_output(output)
     positive("new_tokens", new_tokens)
+    check_seed(seed)
     if str(compare) not in COMPARED and not Path(compare).is_dir():
         raise ValueError(f"unknown score {str(compare)!r} to compare; known: {', '.join(COMPARED)}, a pruner's folder")
     text = read_prompt(prompt_file)

@@ -16,6 +16,7 @@ from .choices import DECODES, MODES
 from .chunked import check_tokens, chunked_mlp
 from .decode_attention import grouped_decode
 from .schedule import PRESET_NAMES
+from .scorers import check_seed
 from .timing import Run, timed_run
 
 WARMUP_TOKENS = 4  # enough decode steps to touch every kernel of a step
@@ -60,8 +61,7 @@ class Plan:
                 raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be 1 token or more, got {list(self.lengths)}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be a whole number, 0 or more, got {self.seed!r}")
+        check_seed(self.seed)
         if self.repeats < 1:
             raise ValueError(f"repeats must be 1 or more, got {self.repeats}")
         if self.new_tokens < 2:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .pruner_card import model_card
-from .results import check_output
+from .results import check_output, write_files
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
@@ -66,8 +65,8 @@ def write_pruner(
     if len(text) > MAX_CONFIG_BYTES:
         raise ValueError(f"{folder / CONFIG_FILE} was not written: the record is over {MAX_CONFIG_BYTES} bytes")
     card = {} if _card_was_edited(folder) else {CARD_FILE: model_card(config).encode()}
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder, {**card, WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()})
+    files = {**card, WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()}
+    write_files({folder / name: content for name, content in files.items()})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -174,21 +173,6 @@ def _digest(config: Mapping[str, Any]) -> str:
     """SHA-256 of a configuration's values, its own left out."""
     values = {key: value for key, value in config.items() if key != "config_sha256"}
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
-    partials = {name: folder / f".{name}.{os.getpid()}.partial" for name in files}
-    try:
-        for name, content in files.items():
-            with open(partials[name], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, partial in partials.items():
-            os.replace(partial, folder / name)
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
 
 
 def _card_was_edited(folder: Path) -> bool:

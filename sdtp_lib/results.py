@@ -7,13 +7,14 @@ import numbers
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import paths
+from .errors import stopping_waits
 
 RESUME_KEYS = ("schedule", "model", "device", "devices", "torch", "transformers", "dtype")
 PROBE_BYTES = 4096  # a block, so that a full disk is found as well
@@ -26,18 +27,26 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Write `content` to `path`, making its folder; an existing file is replaced in one step or left as it was."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
+    write_files({Path(path): content})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are complete on disk before the first takes its place."""
+    partials = {path: _partial(path) for path in files}
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _naming(path), open(partials[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        with stopping_waits():
+            for path, partial in partials.items():
+                os.replace(partial, path)
     finally:
-        with suppress(OSError):  # the error that matters is the one of writing
-            partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            with suppress(OSError):  # the error that matters is the one of writing
+                partial.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
@@ -79,6 +88,17 @@ def check_output(path: str | os.PathLike, folder: bool = False) -> None:
         raise type(error)(error.errno, f"output {path} cannot be written: {error.strerror}") from None
 
 
+@contextmanager
+def _naming(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError of the block, which on a full disk names no file, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, f"{path} was not written: {error.strerror}") from None
+
+
 def _try_to_write(probe: Path) -> None:
     try:
         with open(probe, "wb") as file:
@@ -101,7 +121,7 @@ def append_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> 
     """
     rest = memoryview("".join(_dumps(path, row) + "\n" for row in rows).encode())
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab", buffering=0) as file:
+    with _naming(path), open(path, "ab", buffering=0) as file:
         start = file.seek(0, os.SEEK_END)
         try:
             while rest:

@@ -24,6 +24,7 @@ from .passes import target_logits
 from .results import check_output
 from .samples import Batch, Sample, encode_pairs
 from .schedule import PruningSchedule
+from .scorers import check_seed
 from .workers import Workers
 
 TARGETS = ("answer", "all")
@@ -157,6 +158,7 @@ def mark(
     for name, value in {"num_samples": num_samples, "batch_size": batch_size, "max_tokens": max_tokens or 1}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
+    check_seed(seed)
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
     check_output(output, folder=True)

@@ -16,7 +16,7 @@ from ..models import SHAPES, check_pruner_named, load_model, load_pruner
 from ..placement import check_placement
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
-from ..scorers import Scorer
+from ..scorers import Scorer, check_seed
 from ..workers import Workers
 from .answers import check_batch_size, score_records
 from .metrics import DENSE, MINI, expand_tasks
@@ -87,11 +87,12 @@ def evaluate(
     names = expand_tasks(tasks)
     check_names(method, schedule, pruner)
     if output is not None:
-        for file in (output, Path(output).with_name(f"{Path(output).stem}.samples.jsonl")):
-            results.check_output(file)
+        results.check_output(output)
+        results.check_output(Path(output).with_name(f"{Path(output).stem}.samples.jsonl"))
     elif resume:
         raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
+    check_seed(seed)
     sources = {name: source_of(name, data) for name in names}
     records = [record for name in names for record in longbench_records(name, sources[name], limit)]
     model = "demo" if model is None else model
