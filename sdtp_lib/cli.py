@@ -104,8 +104,8 @@ def _profile(**options) -> None:
     asked = [str(length) for length in dict.fromkeys(options["lengths"])]
     problems = [(n, lookup(document, "results", n, key)) for n in asked for key in WORDS]
     if failed := [f"{length} tokens: {problem}" for length, problem in problems if problem]:
-        kept = f"; {output} holds the others, and --resume tries again" if output else ""
-        raise Failed(f"{len(failed)} of {len(asked)} lengths failed, {failed[0]}{kept}")
+        kept = f"; {output} has what was measured, and --resume tries the rest again" if output else ""
+        raise Failed(f"{len(failed)} of {len(asked)} lengths failed, {failed[0].rstrip('.')}{kept}")
 
 
 def _evaluate(**options) -> None:

@@ -33,10 +33,10 @@ def message(error: BaseException) -> str:
         return "terminated" if isinstance(error, Terminated) else "interrupted"
     if isinstance(error, OSError) and error.strerror:
         return ": ".join([" ".join(error.strerror.split()), *([str(error.filename)] if error.filename else [])])
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
-        return ": ".join(["out of memory", *([text[:LONGEST]] if text else [])])
     if isinstance(error, (ValueError, OSError, Failed)):
         return text or type(error).__name__
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
+        return ": ".join(["out of memory", *([text[:LONGEST]] if text else [])])
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(__package__):
         return f"this needs the Python package {error.name}, which is not installed"
     named = ": ".join(filter(None, [type(error).__name__, text[:LONGEST]]))
@@ -59,8 +59,15 @@ def complain(error: BaseException, go_on: str | None = None) -> int:
     if is_main() or not stopped:
         where = "" if is_main() else "one of the other processes: "
         line = f"sdtp: {message(error)}" if stopped else f"sdtp: error: {where}{message(error)}"
-        print(f"{line}; to go on: {go_on}" if go_on and (stopped or _exhausted(error)) else line, file=sys.stderr)
+        line = f"{line}; to go on: {go_on}" if go_on and (stopped or _exhausted(error)) else line
+        print(line if not _bar_is_open() else f"\n{line}", file=sys.stderr)
     return status(error)
+
+
+def _bar_is_open() -> bool:
+    """Whether the last line on the screen is a progress bar that nobody closed, as it was interrupted in its making."""
+    bars = getattr(getattr(sys.modules.get("tqdm"), "tqdm", None), "_instances", ())
+    return any(True for _ in bars)
 
 
 def flush() -> None:

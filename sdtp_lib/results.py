@@ -128,6 +128,8 @@ def append_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> 
                 rest = rest[file.write(rest) :]
         except BaseException:  # half a line is worse than none
             file.truncate(start)
+            if not start:
+                os.unlink(path)
             raise
 
 
