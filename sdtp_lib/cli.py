@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from . import cli_options
-from .endings import BAD_INPUT, complain, flush
+from .endings import BAD_INPUT, FAILED, complain, flush  # noqa: F401  (both are what callers compare with)
 from .errors import Failed, sigterm_stops
 from .launched import is_main, processes
 
