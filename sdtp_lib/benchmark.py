@@ -13,11 +13,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from . import models, paths, results
+from .choices import MODES
 from .latency import NOTES, latency_record, latency_table
+from .latency_files import read_latency
 from .placement import check_placement
 from .plan import Plan, alternate
 from .pruning import TokenPruning
-from .schedule import PruningSchedule
+from .schedule import PRESET_NAMES, PruningSchedule
 from .scorers import Scorer
 from .sweep_memory import read_memory
 from .timing import Run
@@ -52,7 +54,7 @@ def profile(
     tensor_parallel: bool = False,
     **options,
 ) -> dict:
-    """Time one schedule, or with `config="none"` the full model alone, and write one result file.
+    """Time one schedule, or with `config="none"` the full model alone; a result file is written where it is named.
 
     Args:
         mode, config, lengths, options: see `Plan`.
@@ -61,16 +63,21 @@ def profile(
             as it may have failed in one of them alone; the lengths before it are written.
         pruner: folder of a trained pruner; a shape needs none.
         memory: on a CPU, read peak memory too, in fresh processes (`resident_peaks`); a GPU's sweep reads it anyway.
-        output: result file; by default `latency_results_<config>.json` (`none`: `..._baseline.json`) of the profile.
+        output: result file, rewritten after each length; None writes none.
 
     Returns:
-        The document written: `{"metadata": ..., "results": {"4096": ...}}`.
+        The document: `{"metadata": ..., "results": {"4096": ...}}`.
 
     Raises:
         ValueError: for a bad argument, a pruner that does not fit, or a file that `resume` cannot continue.
-        FileNotFoundError: for a missing model or pruner folder. Neither leaves a file behind.
+        FileNotFoundError: for a missing model or pruner folder.
+        OSError: for an output that cannot be written. None of these leaves a file behind.
     """
     plan = Plan(mode, [config], lengths, **options)
+    if output is not None:
+        _stored(Path(output), plan.resume)
+    elif plan.resume:
+        raise ValueError("resume needs an output, the file that the interrupted run wrote")
     if memory and (device_map is not None or tensor_parallel):
         raise ValueError(
             "peak memory of fresh processes is read on one CPU, not with a device map or several processes"
@@ -85,7 +92,7 @@ def profile(
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
     same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision) if memory else None
-    files = {config: Path(output or default_file(config, plan.profile_name))}
+    files = {config: None if output is None else Path(output)}
     return _run(loaded, scorer, plan, files, same, workers)[config]
 
 
@@ -106,7 +113,7 @@ def sweep(
     Args:
         model, pruner: loaded ones, see `models.load_model` and `models.load_pruner`.
         configs, lengths, mode, options: see `Plan`.
-        folder: by default the results of the profile.
+        folder: by default the results of the profile that `profile_name` names; with neither nothing is written.
         memory: on a CPU, read peak memory too: the `model`, `dtype`, `pruner` and `revision` by which a fresh process
             can load the same ones (`resident_peaks`).
 
@@ -117,19 +124,19 @@ def sweep(
         ValueError: as `profile`, before anything is written.
     """
     plan = Plan(mode, configs, lengths, **options)
-    files = {config: default_file(config, plan.profile_name) for config in (BASELINE, *configs)}
-    if folder is not None:
-        files = {config: Path(folder) / path.name for config, path in files.items()}
+    if folder is None and plan.profile_name is not None:
+        folder = paths.results(plan.profile_name)
+    files = {config: None if folder is None else Path(folder) / file_name(config) for config in (BASELINE, *configs)}
     return _run(model, pruner, plan, files, memory, Workers())
 
 
-def default_file(config: str, profile_name: str) -> Path:
-    """Where the results of a config go."""
-    return Path(paths.results(profile_name)) / f"latency_results_{'baseline' if config == BASELINE else config}.json"
+def file_name(config: str) -> str:
+    """What the results of a config are called in a profile's folder."""
+    return f"latency_results_{'baseline' if config == BASELINE else config}.json"
 
 
 def _run(
-    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path], memory: Mapping | None,
+    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path | None], memory: Mapping | None,
     workers: Workers,
 ) -> dict[str, dict]:  # fmt: skip
     """Time every length that is not done yet; all files are rewritten after each. Then memory, where asked for."""
@@ -162,13 +169,14 @@ def _run(
                 message = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
                 records = {name: {"error": message} for name in files}
             _free(model.device)
-            for name, path in files.items():
+            for name in files:
                 merged = {**documents[name]["results"], str(length): records[name]}
                 documents[name]["results"] = dict(sorted(merged.items(), key=lambda item: int(item[0])))
-                if workers.main:
-                    results.write_json(path, documents[name])
-            if workers.main:
+            if workers.main:  # the table first: a full disk shall not hide it
                 tqdm.write(latency_table(length, records))
+                for name, path in files.items():
+                    if path is not None:
+                        results.write_json(path, documents[name])
     if memory and model.device.type == "cpu":
         read_memory(documents, files, {**memory, "seed": plan.seed, "chunk": plan.chunk})
     return documents
@@ -199,17 +207,24 @@ def _metadata(model: PreTrainedModel, plan: Plan, config: str, schedule: Pruning
     )
 
 
-def _document(path: Path, metadata: dict, resume: bool) -> dict:
+def _document(path: Path | None, metadata: dict, resume: bool) -> dict:
     """An empty document, or the one to continue."""
-    results.check_output(path)
-    if not (resume and path.exists()):
+    document = None if path is None else _stored(path, resume)
+    if document is None:
         return {"metadata": metadata, "results": {}}
-    document = results.read_json(path)
-    from .records import LATENCY, check  # its library is needed for this alone
-
-    check(document, LATENCY, f"cannot resume: {path} is no latency file; delete it to start over: it")
     results.check_resumable(document["metadata"], metadata, (*results.RESUME_KEYS, *RESUME_KEYS))
     return document
+
+
+def _stored(path: Path, resume: bool) -> dict | None:
+    """The document to continue, if there is one; refuses a file that cannot be written, or continued by any run."""
+    results.check_output(path)
+    if not (resume and path.exists()):
+        return None
+    try:
+        return read_latency(path, PRESET_NAMES, MODES[0])
+    except ValueError as error:
+        raise ValueError(f"cannot resume: {error}") from None
 
 
 def _free(device: torch.device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,7 +13,7 @@ import matplotlib.figure
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
-from . import paths
+from . import paths, results
 
 DPI = 100
 PALETTE = sns.color_palette("colorblind").as_hex()
@@ -68,14 +67,7 @@ def save_figure(figure: Figure, profile: str, name: str) -> Figure:
     """
     if not name or Path(name).name != name or name.endswith(".png"):
         raise ValueError(f"figure name must be a plain stem without .png, got {name!r}")
-    target = Path(paths.figures(profile)) / f"{name}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(png(figure))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    results.write_bytes(paths.figures(profile) / f"{name}.png", png(figure))
     return figure
 
 

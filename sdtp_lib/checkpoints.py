@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
+
+from .results import write_bytes
 
 
 def save_checkpoint(path: Path, module: nn.Module, optimizers: Sequence[Optimizer], state: dict[str, Any]) -> None:
@@ -21,10 +22,8 @@ def save_checkpoint(path: Path, module: nn.Module, optimizers: Sequence[Optimize
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{number}.{index}.{key}": value for key, value in values.items()})
-    partial = path.with_name(f"{path.name}.partial")
     tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}  # tied weights may not share memory
-    save_file(tensors, partial, {"state": json.dumps(state)})
-    os.replace(partial, path)
+    write_bytes(path, save(tensors, {"state": json.dumps(state)}))
 
 
 def load_checkpoint(path: Path, module: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Collection, Sequence
-from typing import NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
 
 from . import cli_options
+from .endings import BAD_INPUT, FAILED, complain, flush  # noqa: F401  (both are what callers compare with)
+from .errors import Failed, sigterm_stops
 from .launched import is_main, processes
 
-BAD_INPUT, FAILED = 2, 1
 # A command that hands every argument on, --help included: to its own parser none of them looks like an option.
 OTHERS_OPTIONS = {"lm-eval": {"add_help": False, "prefix_chars": "\0"}}
 
@@ -27,21 +29,35 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0, 2 for bad input, 1 for a notebook that failed."""
-    parser = build_parser()
-    options = vars(parser.parse_args(arguments))
-    command = options.pop("command")
-    if processes() > 1 and command not in (_mark, _train, _evaluate) and not options.get("tensor_parallel"):
-        parser.error("in several processes run mark, train, evaluate, and profile --tensor-parallel alone")
+    """Run one command; returns its exit status.
+
+    That is 0, 2 for bad input, 1 for work that failed, 130 after Ctrl-C, 143 after SIGTERM. Whatever is raised ends as
+    one line on stderr; a command that was stopped, or could not be finished, has put away what it had begun to write.
+    """
+    arguments, go_on = [*(sys.argv[1:] if arguments is None else arguments)], None
     try:
-        command(**options)
-    except (ValueError, OSError) as error:
-        return _complain(error, BAD_INPUT)
-    except RuntimeError as error:
-        if type(error).__name__ != "NotebookFailed":  # importing its class would import papermill
-            raise
-        return _complain(error, FAILED)
+        with sigterm_stops():
+            parser = build_parser()
+            options = vars(parser.parse_args(arguments))
+            command = options.pop("command")
+            if processes() > 1 and command not in (_mark, _train, _evaluate) and not options.get("tensor_parallel"):
+                parser.error("in several processes run mark, train, evaluate, and profile --tensor-parallel alone")
+            go_on = _go_on(options, arguments)
+            cli_options.check_numbers(options)
+            command(**options)
+            flush()
+    except (KeyboardInterrupt, Exception) as error:
+        return complain(error, go_on)
     return 0
+
+
+def _go_on(options: Mapping[str, Any], arguments: Sequence[str]) -> str | None:
+    """The command that goes on where this one was interrupted, if there is one: what had no output cannot go on."""
+    if options.get("output", "") is None or not ("resume" in options or arguments[0] == "mark"):
+        return None
+    again = [] if options.get("resume", True) else ["--resume"]
+    command = shlex.join(["sdtp", *arguments, *again])
+    return command if processes() == 1 else f"the same launch of `{command}`"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,8 +98,14 @@ def _train(**options) -> None:
 def _profile(**options) -> None:
     """Time the full and the pruned model side by side."""
     from .benchmark import profile
+    from .latency_files import WORDS, lookup
 
-    profile(**options)
+    document, output = profile(**options), options["output"]
+    asked = [str(length) for length in dict.fromkeys(options["lengths"])]
+    problems = [(n, lookup(document, "results", n, key)) for n in asked for key in WORDS]
+    if failed := [f"{length} tokens: {problem}" for length, problem in problems if problem]:
+        kept = f"; {output} has what was measured, and --resume tries the rest again" if output else ""
+        raise Failed(f"{len(failed)} of {len(asked)} lengths failed, {failed[0].rstrip('.')}{kept}")
 
 
 def _evaluate(**options) -> None:
@@ -153,12 +175,6 @@ def _reproduce(**options) -> None:
     from .reproduce import reproduce
 
     reproduce(**options)
-
-
-def _complain(error: Exception, status: int) -> int:
-    where = "" if is_main() else "one of the other processes: "
-    print(f"sdtp: error: {where}{' '.join(str(error).split())}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":  # as `accelerate launch -m sdtp_lib.cli` runs it

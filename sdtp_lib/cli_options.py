@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from .choices import DECODES, DEVICE_MAPS, DTYPES, MODES
 from .schedule import PRESET_NAMES
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
+# The smallest value of every option that is a number, or a list of them.
+SMALLEST = {
+    "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
+    "limit": 1, "new_tokens": 1, "jobs": 1,
+}  # fmt: skip
+LARGEST = 2**32 - 1  # as a seed
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the option, for a number that is too small or too large; before anything is loaded."""
+    for name in SMALLEST.keys() & options.keys():
+        values = options[name] if isinstance(options[name], (list, tuple)) else [options[name]]
+        for value in values:
+            if value is not None and not SMALLEST[name] <= value <= LARGEST:
+                option = "--" + name.replace("_", "-")
+                raise ValueError(f"{option} must be a whole number from {SMALLEST[name]} to {LARGEST}, got {value}")
 
 
 def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
@@ -57,9 +75,7 @@ def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs of each side")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and of random weights")
-    parser.add_argument(
-        "--output", default=None, metavar="FILE.json", help="by default a file among the demo's results"
-    )
+    parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
     parser.add_argument("--resume", action="store_true", help="go on with the lengths that the file lacks")
     parser.add_argument(
         "--chunk", type=int, default=None, metavar="N", help="MLPs take so many tokens at once, both sides"

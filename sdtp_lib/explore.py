@@ -14,7 +14,7 @@ from .exploration import exploration
 from .models import load_pruner
 from .saliency import label
 from .schedule import PruningSchedule
-from .scorers import Scorer, positive
+from .scorers import Scorer, check_seed, positive
 from .text_files import check_apart, read_text
 
 COMPARED = (*BASELINES, "oracle", "question_aware")
@@ -63,6 +63,7 @@ def explore(
     results.check_output(output)
     check_apart(output, prompt_file)
     positive("new_tokens", new_tokens)
+    check_seed(seed)
     if str(compare) not in COMPARED and not Path(compare).is_dir():
         raise ValueError(f"unknown score {str(compare)!r} to compare; known: {', '.join(COMPARED)}, a pruner's folder")
     text = read_prompt(prompt_file)

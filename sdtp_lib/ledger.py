@@ -151,7 +151,7 @@ def write_ledger(profile: str = "demo") -> Path:
     for title, rows in tables.items():
         parts.append(f"## {title}\n\n{results.markdown_table([row for row, _ in rows])}\n")
     parts += [f"## What runs it in the paper's own setting\n\n{_commands()}\n", plan_section(), DISAGREEMENTS]
-    path = paths.results() / "REPRODUCTION.md"
+    path = paths.results() / paths.LEDGER
     results.write_text(path, "\n".join(parts))
     return path
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .records import MARKS, check, check_new
-from .results import write_json
+from .results import check_output, write_bytes, write_json
 from .samples import Sample
 from .text_files import read_json
 
@@ -63,6 +63,7 @@ class MarksWriter:
 
     Raises:
         ValueError: if the folder holds marks of other settings or samples, or a damaged manifest.
+        OSError: if one of the files could not be written.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any], samples: Sequence[Sample], shard_size: int):
@@ -74,6 +75,8 @@ class MarksWriter:
         self.manifest = {"format_version": FORMAT_VERSION, **settings, "samples": described, "shards": {}}
         starts = range(0, len(samples), shard_size)
         self.shards = {f"shard-{i:05d}.safetensors": samples[a : a + shard_size] for i, a in enumerate(starts)}
+        for name in (MANIFEST_FILE, *self.shards):
+            check_output(self.folder / name)
         if (self.folder / MANIFEST_FILE).exists():
             found = _read_manifest(self.folder)
             for key, value in self.manifest.items():
@@ -94,10 +97,9 @@ class MarksWriter:
 
         It counts as written once `enter` has put it into the manifest on disk.
         """
-        path, partial = self.folder / name, self.folder / f"{name}.partial"
+        path = self.folder / name
         ids = torch.cat([sample.input_ids for sample in self.shards[name]]).to(torch.int32)
-        save_file({"input_ids": ids, "saliency": torch.cat(list(saliency), dim=1).float().contiguous()}, partial)
-        os.replace(partial, path)
+        write_bytes(path, save({"input_ids": ids, "saliency": torch.cat(list(saliency), dim=1).float().contiguous()}))
         self.manifest["shards"][name] = _sha256(path)
 
     def enter(self, shards: Mapping[str, str]) -> None:

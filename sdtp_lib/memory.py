@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from . import models, paths
 from .chunked import check_tokens, chunked_mlp
+from .errors import Failed
 from .pruning import TokenPruning
 from .schedule import PRESET_NAMES, PruningSchedule
 from .timing import timed_run
@@ -67,7 +68,7 @@ def resident_peaks(
 
     Raises:
         ValueError: for a bad argument that can be told before a process is started.
-        RuntimeError: if the process fails for another reason than memory; the message is its last line on stderr.
+        Failed: if the process fails for another reason than memory; the message is its last line on stderr.
     """
     if config not in PRESET_NAMES:
         raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
@@ -142,7 +143,7 @@ def _rows(process: subprocess.Popen, errors: BinaryIO) -> Iterator[dict]:
         errors.seek(0)
         lines = errors.read().decode(errors="replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on stderr")
-        raise RuntimeError(f"the fresh process that reads peak memory failed with status {status}: {said}")
+        raise Failed(f"the fresh process that reads peak memory failed with status {status}: {said}")
 
 
 def _measure(task: dict) -> None:

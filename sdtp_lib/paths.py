@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent  # the repository, as the package is installed in place
+ROOT = PACKAGE.parent  # the repository; of a package that was installed without it the folder of all packages
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
+LEDGER = "REPRODUCTION.md"  # among the results of all profiles
 TEMPLATES = PACKAGE / "templates"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "checkpoint"
 DEMO_PRUNER = PACKAGE / "demo" / "pruner"
@@ -17,16 +18,17 @@ QUESTION_PRUNERS = PACKAGE / "demo" / "question_pruners"  # <model>/<design>
 
 
 def results(profile: str | None = None) -> Path:
-    """Folder of a profile's numbers, or of all profiles; below `SDTP_RESULTS` if that is set."""
+    """Folder of a profile's numbers, or of all profiles; `SDTP_RESULTS` is where it lies, if that is set."""
     return _folder("SDTP_RESULTS", "results", profile)
 
 
 def figures(profile: str | None = None) -> Path:
-    """Folder of a profile's pictures, or of all profiles; below `SDTP_FIGURES` if that is set."""
+    """Folder of a profile's pictures, or of all profiles; `SDTP_FIGURES` is where it lies, if that is set."""
     return _folder("SDTP_FIGURES", "figures", profile)
 
 
 def _folder(variable: str, name: str, profile: str | None) -> Path:
     """The environment is read at each call, so that tests can move the folders."""
-    base = Path(os.environ.get(variable) or ROOT / name).absolute()
+    home = ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()  # nothing is written among installed packages
+    base = Path(os.environ.get(variable) or home / name).absolute()
     return base / profile if profile else base

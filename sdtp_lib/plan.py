@@ -16,6 +16,7 @@ from .choices import DECODES, MODES
 from .chunked import check_tokens, chunked_mlp
 from .decode_attention import grouped_decode
 from .schedule import PRESET_NAMES
+from .scorers import check_seed
 from .timing import Run, timed_run
 
 WARMUP_TOKENS = 4  # enough decode steps to touch every kernel of a step
@@ -33,7 +34,7 @@ class Plan:
         new_tokens: generated on both sides, no more and no less; `prefill` stops at the first.
         seed: of prompts and random weights.
         resume: go on with the lengths that agreeing files lack, instead of starting afresh.
-        profile_name: folder of results, recorded with them.
+        profile_name: whose results they are, recorded with them; None: nobody's.
         chunk: tokens for `chunked_mlp`, on both sides; None leaves the MLPs whole.
         decode: attention of the decode steps, on both sides: `sdpa`, or `grouped` (see `grouped_decode`).
 
@@ -48,7 +49,7 @@ class Plan:
     new_tokens: int = 128
     seed: int = 0
     resume: bool = False
-    profile_name: str = "demo"
+    profile_name: str | None = None
     chunk: int | None = None
     decode: str = "sdpa"
 
@@ -60,6 +61,7 @@ class Plan:
                 raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be 1 token or more, got {list(self.lengths)}")
+        check_seed(self.seed)
         if self.repeats < 1:
             raise ValueError(f"repeats must be 1 or more, got {self.repeats}")
         if self.new_tokens < 2:

@@ -12,6 +12,7 @@ set several names:
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,20 @@ from . import paths
 from .notebook_jobs import Job
 from .text_files import read_text
 
+GRID = ".grid.yaml"
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is set twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value]
+        if twice := [key for key, _ in node.value if names.count(key.value) > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[-1].value!r} is set twice", twice[-1].start_mark
+            )
+        return super().construct_mapping(node, deep)
+
 
 def plan(profile: str, only: str | None = None) -> list[Job]:
     """The notebooks to run, in order, each with parameters that it knows.
@@ -37,12 +52,13 @@ def plan(profile: str, only: str | None = None) -> list[Job]:
         ValueError: for an unknown profile, number or parameter, or a damaged profile file.
         FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
     """
-    known = sorted(folder.name for folder in paths.PROFILES.glob("*") if folder.is_dir())
-    if profile not in known:
-        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known) or 'none'}")
     notebooks = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise FileNotFoundError(f"no notebooks in {paths.NOTEBOOKS}; run this from a checkout of the repository")
+    known = sorted(folder.name for folder in paths.PROFILES.glob("*") if folder.is_dir())
+    if profile not in known:
+        raise ValueError(f"unknown profile {profile!r}; known: {', '.join(known) or 'none'}")
+    _check_files(profile, notebooks)
     chosen = [notebook for notebook in notebooks if only is None or notebook.name[:2] == only]
     if not chosen:
         raise ValueError(f"unknown notebook {only!r}; known: {', '.join(notebook.name[:2] for notebook in notebooks)}")
@@ -60,6 +76,14 @@ def plan(profile: str, only: str | None = None) -> list[Job]:
     ]
 
 
+def _check_files(profile: str, notebooks: Sequence[Path]) -> None:
+    """Raise ValueError for a file of parameters that would be passed over, as no notebook has its number."""
+    wanted = {f"{notebook.name[:2]}{ending}" for notebook in notebooks for ending in (".yaml", GRID)}
+    for file in sorted(paths.PROFILES.glob(f"{profile}/*.y*ml")):
+        if file.name not in wanted:
+            raise ValueError(f"{_named(file)} belongs to no notebook; known names: {', '.join(sorted(wanted))}")
+
+
 def profile_file(notebook: Path, profile: str) -> Path:
     """What a profile sets for a notebook; it need not be there."""
     return paths.PROFILES / profile / f"{notebook.name[:2]}.yaml"
@@ -75,7 +99,7 @@ def runs(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
     file = profile_file(notebook, profile)
     if not file.is_file():
         raise FileNotFoundError(f"profile {profile!r} has no {file.name} for {notebook.name}")
-    values, grid = _read(file), file.with_suffix(".grid.yaml")
+    values, grid = _read(file), file.with_suffix(GRID)
     if any(isinstance(value, dict) for value in values.values()):
         raise ValueError(f"{profile}/{file.name} must be a flat list of `name: value`")
     axes = _read(grid) if grid.is_file() else {}
@@ -93,19 +117,37 @@ def runs(notebook: Path, profile: str) -> dict[str, dict[str, Any]]:
     found = {_label(point): dict(ChainMap(*point, values)) for point in points}
     if len(found) < len(points):
         raise ValueError(f"{profile}/{grid.name} has two points of the same name")
+    if "profile" in known:
+        default = yaml.safe_load(known["profile"]["default"])
+        for said in (parameters.get("profile", default) for parameters in found.values()):
+            if said != profile:
+                raise ValueError(
+                    f"{_named(file)} has profile: {said}, so its results would go to {said!r}; write profile: {profile}"
+                )
     return found
 
 
 def _read(file: Path) -> dict[str, Any]:
     """A YAML file of names and values."""
-    where = f"{file.parent.name}/{file.name}"
+    where = _named(file)
     try:
-        values = yaml.safe_load(read_text(file, "profile")) or {}
-    except yaml.YAMLError as error:
+        values = yaml.load(read_text(file, "profile"), _Loader) or {}
+        json.dumps(values)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{where} is no YAML: {line}{error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} has a value that is none of JSON's, such as a date: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a flat list of `name: value`")
     return values
+
+
+def _named(file: Path) -> str:
+    """A profile's file in a message."""
+    return f"{file.parent.name}/{file.name}"
 
 
 def _label(point: Sequence[Mapping[str, Any]]) -> str:

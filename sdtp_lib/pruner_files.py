@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .pruner_card import model_card
-from .results import check_output
+from .results import check_output, write_files
 from .text_files import decode, parse_json
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
+FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 KEYS = {"format_version", "kind", "hidden_size", "layers", "options", "record", "weights_sha256", "config_sha256"}
 MAX_CONFIG_BYTES, MAX_LAYERS = 2**24, 10_000
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -48,7 +48,7 @@ def write_pruner(
     Raises:
         ValueError: if the folder cannot be one, or something has no place in the files; before anything is written.
     """
-    for name in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE):
+    for name in FILES:
         check_output(folder / name)
     fault = size_fault(pruner["hidden_size"], pruner["layers"]) or _dtype_fault(tensors)
     if fault := fault or _shape_fault({name: tuple(x.shape) for name, x in tensors.items()}, shapes):
@@ -66,8 +66,8 @@ def write_pruner(
     if len(text) > MAX_CONFIG_BYTES:
         raise ValueError(f"{folder / CONFIG_FILE} was not written: the record is over {MAX_CONFIG_BYTES} bytes")
     card = {} if _card_was_edited(folder) else {CARD_FILE: model_card(config).encode()}
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder, {**card, WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()})
+    files = {**card, WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()}
+    write_files({folder / name: content for name, content in files.items()})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -174,21 +174,6 @@ def _digest(config: Mapping[str, Any]) -> str:
     """SHA-256 of a configuration's values, its own left out."""
     values = {key: value for key, value in config.items() if key != "config_sha256"}
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
-    partials = {name: folder / f".{name}.{os.getpid()}.partial" for name in files}
-    try:
-        for name, content in files.items():
-            with open(partials[name], "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, partial in partials.items():
-            os.replace(partial, folder / name)
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
 
 
 def _card_was_edited(folder: Path) -> bool:

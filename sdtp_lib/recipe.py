@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .marks import Sample
-from .scorers import positive, pruner_class
+from .scorers import check_seed, positive, pruner_class
 
 TERMS = ("rank", "mse")
 
@@ -60,6 +60,7 @@ class Recipe:
         for name in ("epochs", "batch_size", "cls_every", "pairs"):
             value = 1 if name == "pairs" and self.pairs is None else getattr(self, name)
             positive(name, value)
+        check_seed(self.seed)
         try:
             with torch.device("meta"):
                 pruner_class(self.kind)(8, (1,), **self.options)

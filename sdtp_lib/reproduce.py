@@ -16,6 +16,7 @@ from nbstripout import strip_output
 from tqdm import tqdm
 
 from . import paths, results
+from .errors import Failed
 from .notebook_jobs import Job
 from .profiles import plan
 from .scorers import positive
@@ -37,7 +38,7 @@ KERNEL = {
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-class NotebookFailed(RuntimeError):
+class NotebookFailed(Failed):
     """A notebook raised an error; the message names it and its copy, executed as far as it came."""
 
 
@@ -60,6 +61,7 @@ def reproduce(
         ValueError: for an unknown profile, number, parameter or shard, `jobs` below 1, or a damaged profile file;
             before anything is run.
         FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
+        OSError: if results or figures could not be written; before anything is run.
         NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs, a shard or a
             grid all that can run do, and the ledger is written, before it is raised.
     """
@@ -72,6 +74,9 @@ def reproduce(
     chosen = chosen if shard is None else take_shard(chosen, shard)
     apart = jobs > 1 or shard is not None or len({job.notebook for job in chosen}) < len(chosen)
     todo = [job for job in chosen if not ((resume or job.keep) and job.is_done())]
+    for folder in (paths.results(profile), paths.figures(profile)):
+        results.check_output(folder, folder=True)
+    results.check_output(paths.results() / paths.LEDGER)
     for job in todo:
         job.forget()
     with _environment(OFFLINE if profile.startswith("demo") else {}):

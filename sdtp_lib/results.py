@@ -7,30 +7,46 @@ import numbers
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import paths, text_files
+from .errors import stopping_waits
 
 RESUME_KEYS = ("schedule", "model", "device", "devices", "torch", "transformers", "dtype")
+PROBE_BYTES = 4096  # a block, so that a full disk is found as well
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path`, making its folder; an existing file is replaced in one step or left as it was."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{platform.node()}.{os.getpid()}"  # other machines may write here too
-    partial = path.with_name(f".{path.name}.{writer}.partial")  # same folder: a rename across disks is a copy
+    """Write `text` as UTF-8, see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Write `content` to `path`, making its folder; an existing file is replaced in one step or left as it was."""
+    write_files({Path(path): content})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are complete on disk before the first takes its place."""
+    partials = {path: _partial(path) for path in files}
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _naming(path), open(partials[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        with stopping_waits():
+            for path, partial in partials.items():
+                os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            with suppress(OSError):  # the error that matters is the one of writing
+                partial.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
@@ -42,26 +58,79 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
     write_text(path, _dumps(path, data, indent=2) + "\n")
 
 
-def check_output(path: str | os.PathLike) -> None:
-    """Raise ValueError if no file could be written at `path`; asked before long work, not after it."""
+def check_output(path: str | os.PathLike, folder: bool = False) -> None:
+    """Refuse an output that cannot be written; asked before long work, not after it.
+
+    What really counts is tried: a file is written where the first one of the output will be, and removed.
+
+    Args:
+        folder: whether `path` is a folder that files go to.
+
+    Raises:
+        ValueError: for a file where a folder is wanted, or the other way round.
+        OSError: of the system's own kind and number, if no file can be written there.
+    """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"output {path} is a folder; give a file name")
-    blocked = [parent for parent in path.absolute().parents if parent.exists() and not parent.is_dir()]
-    if blocked:
-        raise ValueError(f"output {path} cannot be written: {blocked[0]} is a file")
+    try:
+        if folder and path.exists() and not path.is_dir():
+            raise ValueError(f"output {path} is a file; give a folder")
+        if not folder and path.is_dir():
+            raise ValueError(f"output {path} is a folder; give a file name")
+        if not folder and path.exists() and not path.is_file():  # it would be replaced, also /dev/null
+            raise ValueError(f"output {path} is no regular file; give a file name")
+        absolute = path.absolute()
+        above = [absolute, *absolute.parents] if folder else absolute.parents
+        nearest = next(place for place in above if os.path.lexists(place))
+        if not nearest.is_dir():
+            raise ValueError(f"output {path} cannot be written: {nearest} is a file")
+        _try_to_write(_partial(nearest / absolute.name))
+    except OSError as error:
+        raise type(error)(error.errno, f"output {path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _naming(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError of the block, which on a full disk names no file, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, f"{path} was not written: {error.strerror}") from None
+
+
+def _try_to_write(probe: Path) -> None:
+    try:
+        with open(probe, "wb") as file:
+            file.write(bytes(PROBE_BYTES))
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file lies until it is whole; in the same folder, as a rename across disks is a copy."""
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.partial")  # other machines may write here too
 
 
 def append_jsonl(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append one line of JSON per row, all in one write; makes file and folder where missing.
+    """Append one line of JSON per row, all of them or none; makes file and folder where missing.
 
     Raises:
         ValueError: as `write_json`, before anything is written.
     """
-    text = "".join(_dumps(path, row) + "\n" for row in rows)
+    rest = memoryview("".join(_dumps(path, row) + "\n" for row in rows).encode())
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text)
+    with _naming(path), open(path, "ab", buffering=0) as file:
+        start = file.seek(0, os.SEEK_END)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:  # half a line is worse than none
+            file.truncate(start)
+            if not start:
+                os.unlink(path)
+            raise
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import torch
 import transformers
@@ -17,11 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import ModelAdapter
 from .data import demo_pairs, dolly_pairs
-from .marks import Marks, MarksWriter, load_marks
+from .marks import MANIFEST_FILE, Marks, MarksWriter, load_marks
 from .models import DEMOS, load_model
 from .passes import target_logits
+from .results import check_output
 from .samples import Batch, Sample, encode_pairs
 from .schedule import PruningSchedule
+from .scorers import check_seed
 from .text_files import check_apart
 from .workers import Workers
 
@@ -153,13 +156,17 @@ def mark(
         ValueError, FileNotFoundError: for an unknown name, a number out of range, bad records, an output that is the
             data or the model, or a folder of other marks, before anything is written; for saliency that is not finite,
             naming the sample.
+        OSError: for an output that cannot be written, before a model is loaded.
     """
     for name, value in {"num_samples": num_samples, "batch_size": batch_size, "max_tokens": max_tokens or 1}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
+    check_seed(seed)
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
     check_apart(output, None if data in CORPORA else data, None if model in DEMOS else model)
+    check_output(output, folder=True)
+    check_output(Path(output) / MANIFEST_FILE)
     workers, pairs = Workers.of_launch(device), training_pairs(data, num_samples, seed)
     network, tokenizer = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     if tokenizer is None:

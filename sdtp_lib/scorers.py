@@ -198,6 +198,12 @@ def positive(name: str, value: int) -> int:
     return value
 
 
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless `seed` is one that every generator of random numbers takes."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
+
+
 def scaled_product(hidden_states: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """(scale * hidden_states) @ weight.T for hidden states (batch, tokens, hidden) and scale (batch, tokens, 1)."""
     if hidden_states.dtype == weight.dtype != torch.float16:

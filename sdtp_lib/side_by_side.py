@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from . import paths
+from .errors import sigterm_stops
 from .notebook_jobs import TIMED, Job
 from .reproduce import NotebookFailed, execute
 
@@ -78,20 +79,12 @@ class Children:
     @contextmanager
     def ended_with_this(self) -> Iterator[None]:
         """Inside, SIGTERM ends this process as Ctrl-C does; the others end when an exception leaves the block."""
-
-        def stop(signum, frame):
-            raise SystemExit(128 + signum)
-
-        in_main = threading.current_thread() is threading.main_thread()  # no other may handle signals
-        before = signal.signal(signal.SIGTERM, stop) if in_main else None
-        try:
-            yield
-        except BaseException:
-            self.end()
-            raise
-        finally:
-            if in_main:
-                signal.signal(signal.SIGTERM, before)
+        with sigterm_stops():
+            try:
+                yield
+            except BaseException:
+                self.end()
+                raise
 
 
 def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
@@ -104,6 +97,7 @@ def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
         NotebookFailed: at the end, naming every notebook that failed and those that had needed one of them.
     """
     waiting, running, problems = list(jobs), {}, {}
+    count = max(1, min(count, len(jobs)))  # who asks for more shares the machine among those that there are
     shares, children = gpu_shares(count), Children()
     free, apart = list(range(count)), len({*shares} - {None}) == count
     with tqdm(total=len(jobs), unit="notebook") as bar, ThreadPoolExecutor(count) as pool, children.ended_with_this():

@@ -9,18 +9,19 @@ from . import results
 from .memory import resident_peaks
 
 
-def read_memory(documents: dict[str, dict], files: Mapping[str, Path], options: Mapping) -> None:
+def read_memory(documents: dict[str, dict], files: Mapping[str, Path | None], options: Mapping) -> None:
     """Peaks of the full model once and of every schedule, into their records; each file is rewritten when it is done.
 
     Args:
-        documents, files: config -> latency document, and where it is kept.
+        documents, files: config -> latency document, and where it is kept, if anywhere.
         options: of `resident_peaks`.
     """
     lengths = sorted(set().union(*map(_lacking, documents.values())))
     full = resident_peaks(config="none", lengths=lengths, **options) if lengths else {}
     for name, path in files.items():
         _add_peaks(documents[name], name, full, **options)
-        results.write_json(path, documents[name])
+        if path is not None:
+            results.write_json(path, documents[name])
 
 
 def _lacking(document: Mapping) -> list[int]:
@@ -34,7 +35,8 @@ def _lacking(document: Mapping) -> list[int]:
 
 
 def _add_peaks(document: dict, config: str, full: Mapping[int, dict], **options) -> None:
-    """Set `memory_gb` of both sides, in place; it stays null where the peak could not be read.
+    """Set `memory_gb` of both sides, in place; it stays null where the peak could not be read, and where that failed
+    `memory_error` says why.
 
     Args:
         document: a latency document of `config`.
@@ -42,8 +44,12 @@ def _add_peaks(document: dict, config: str, full: Mapping[int, dict], **options)
         options: of `resident_peaks`.
     """
     lengths = _lacking(document)
+    for length in lengths:
+        document["results"][str(length)].pop("memory_error", None)
     pruned = resident_peaks(config=config, lengths=lengths, **options) if lengths and config != "none" else {}
     for side, peaks in (("baseline", full), ("sdtp", pruned)):
         for length in (length for length in lengths if length in peaks):
-            peak = peaks[length]["peak_bytes"]
-            document["results"][str(length)][side]["memory_gb"] = None if peak is None else peak / 1e9
+            record, peak = document["results"][str(length)], peaks[length]["peak_bytes"]
+            record[side]["memory_gb"] = None if peak is None else peak / 1e9
+            if "error" in peaks[length]:
+                record["memory_error"] = peaks[length]["error"]

@@ -17,6 +17,7 @@ import pandas as pd
 from . import paths, results
 from .benchmark import profile
 from .choices import MODES
+from .errors import Failed
 from .latency_files import ALIKE, completed, lookup, read_latency
 from .report import Markdown
 from .schedule import PRESET_NAMES
@@ -58,14 +59,14 @@ def measure_point(profile_name: str, model: str, config: str, length: int, mode:
 
     Raises:
         ValueError, FileNotFoundError: as `benchmark.profile`.
-        RuntimeError: if the point failed, out of memory for instance; the file says so too.
+        Failed: if the point failed, out of memory for instance; the file says so too.
     """
     which = {"model": model, "mode": mode, **options, "device": results.environment_record()["device"]}
     digest = hashlib.sha256(json.dumps(which, sort_keys=True, default=str).encode()).hexdigest()[:8]
     file = paths.results(profile_name) / FOLDER / f"{Path(model).name}_{config}_{length}_{digest}.json"
     document = profile(mode, config, [length], model, output=file, profile_name=profile_name, **options)
     if problem := lookup(document["results"], str(length), "error"):
-        raise RuntimeError(f"{length} tokens failed: {problem}")
+        raise Failed(f"{length} tokens failed: {problem}")
     return document
 
 

@@ -23,14 +23,16 @@ from transformers import PreTrainedModel
 from . import losses
 from .adapters import ModelAdapter
 from .checkpoints import load_checkpoint, save_checkpoint
+from .errors import stopping_waits
 from .kept_states import KeptStates
 from .marks import Marks, load_marks
 from .models import DEMOS, load_model
 from .objective import Objective
 from .passes import layer_inputs
+from .pruner_files import FILES
 from .recipe import Recipe, plan_batches
 from .records import CHECKPOINT, check
-from .results import write_text
+from .results import check_output, write_text
 from .saliency import fingerprint, label
 from .samples import Batch, Sample
 from .schedule import PruningSchedule
@@ -77,9 +79,13 @@ def train(
         ValueError, FileNotFoundError: for an unknown name, a value out of range, damaged marks, marks of another model
             or without the schedule's layers, an output that is the marks or the model, or a checkpoint of other
             settings, before anything is written.
+        OSError: for an output that cannot be written, before a model is loaded.
     """
     recipe, workers = Recipe(**recipe), Workers.of_launch(device)
     check_apart(output, None if isinstance(marks, Marks) else marks, None if model in DEMOS else model)
+    check_output(output, folder=True)
+    for name in (*FILES, HISTORY_FILE, CHECKPOINT_FILE):
+        check_output(Path(output) / name)
     marks = marks if isinstance(marks, Marks) else load_marks(marks)
     network, _ = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     stages = PruningSchedule.preset(schedule, len(ModelAdapter.of(network).layers))
@@ -137,20 +143,28 @@ class Trainer:
         self.history: list[dict] = []
 
     def run(self, resume: bool = False, save_every: int = 50) -> list[dict]:
-        """Train to the end and save; returns the history, see `train`."""
+        """Train to the end and save; returns the history, see `train`.
+
+        Stopped at any time by Ctrl-C, it saves a checkpoint of the steps that are done, then ends as it was told to.
+        """
         if resume and (self.output / CHECKPOINT_FILE).is_file():
             self.load()
         self.workers.check_same("the checkpoint that they resume", {"steps": len(self.history)})
         self.output.mkdir(parents=True, exist_ok=True)
         done, steps = len(self.history), len(self.batches)
-        with self.workers.bar(total=steps, initial=done, desc="train", unit="step") as bar:
-            for step in range(done, steps):
-                self.history.append(self.step(step))
-                bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}", refresh=False)
-                bar.update()
-                if self.workers.main and (step + 1) % save_every == 0 and step + 1 < steps:
-                    self.save()
-        self.workers.on_main(self.finish)
+        try:
+            with self.workers.bar(total=steps, initial=done, desc="train", unit="step") as bar:
+                for step in range(done, steps):
+                    self.step(step)
+                    bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}", refresh=False)
+                    bar.update()
+                    if self.workers.main and (step + 1) % save_every == 0 and step + 1 < steps:
+                        self.save()
+            self.workers.on_main(self.finish)
+        except KeyboardInterrupt:
+            if self.workers.main and len(self.history) > done:
+                self.save()
+            raise
         return self.history
 
     def finish(self) -> None:
@@ -163,7 +177,7 @@ class Trainer:
         (self.output / CHECKPOINT_FILE).unlink(missing_ok=True)
 
     def step(self, step: int) -> dict:
-        """One update of the pruner; returns its row of the history."""
+        """One update of the pruner; returns its row of the history, where it is entered in the same moment."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate(step, len(self.batches))
         batch, workers = self.batches[step], self.workers
@@ -178,9 +192,12 @@ class Trainer:
         own = sum(term.sum() for term in terms.values())
         (own * workers.count).backward()  # gradients are averaged over the processes, but the parts add up
         torch.nn.utils.clip_grad_norm_(self.pruner.parameters(), 1.0)
-        self.optimizer.step()
         rows = {name: value.tolist() for name, value in values.items()}
-        return {"step": step, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss.item(), "kept": kept, **rows}
+        row = {"step": step, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss.item(), "kept": kept, **rows}
+        with stopping_waits():  # until here the step left no trace, from here on it is done
+            self.optimizer.step()
+            self.history.append(row)
+        return row
 
     def save(self) -> None:
         """Checkpoint and history so far."""

@@ -87,7 +87,8 @@ def test_a_sweep_writes_complete_files(model, pruner, tmp_path):
 
 
 def test_metadata_says_what_was_measured(model, pruner, tmp_path):
-    metadata = benchmark.sweep(model, pruner, ["keep08"], [40], folder=tmp_path, seed=7, **QUICK)["keep08"]["metadata"]
+    metadata = benchmark.sweep(model, pruner, ["keep08"], [40], folder=tmp_path, seed=7, profile_name="demo", **QUICK)
+    metadata = metadata["keep08"]["metadata"]
     text = json.dumps(metadata)
     assert metadata["schedule"] == PruningSchedule.preset("keep08", LAYERS).to_dict()
     assert (metadata["model"], metadata["dtype"], metadata["repeats"]) == ("tiny", "float32", 2)
@@ -150,14 +151,23 @@ def test_prefill_mode_decodes_nothing(model, pruner, tmp_path):
     assert row["flops"]["ratio"] < 1 and row["flops_end2end"] is None
 
 
-def test_profile_writes_one_file_under_the_fixed_name(loading, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark.paths, "results", lambda profile: tmp_path / profile)
-    benchmark.profile("end2end", "keep09", [40], model="tiny", **QUICK)
-    benchmark.profile("end2end", "none", [40], model="tiny", **QUICK)
-    names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert names == ["latency_results_baseline.json", "latency_results_keep09.json"]
-    assert set(read(tmp_path / "demo" / names[0])["results"]["40"]) == {"baseline", "flops", "flops_end2end"}
-    assert {"baseline", "sdtp"} < set(read(tmp_path / "demo" / names[1])["results"]["40"])
+def test_results_are_written_where_they_are_named_alone(loading, pruner, model, tmp_path, monkeypatch, capsys):
+    """Neither a profile's results nor the folder one is in: a user's run is nobody's result."""
+    monkeypatch.setenv("SDTP_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+    document = benchmark.profile("end2end", "keep09", [40], model="tiny", **QUICK)
+    assert {"baseline", "sdtp"} < set(document["results"]["40"]) and document["metadata"]["profile"] is None
+    alone = benchmark.profile("end2end", "none", [40], model="tiny", **QUICK)
+    assert set(alone["results"]["40"]) == {"baseline", "flops", "flops_end2end"}
+    benchmark.sweep(model, pruner, ["keep09"], [40], **QUICK)
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out.count("40 tokens") == 3
+    with pytest.raises(ValueError, match="resume needs an output"):
+        benchmark.profile("end2end", "keep09", [40], model="tiny", resume=True, **QUICK)
+    benchmark.profile("end2end", "keep09", [40], model="tiny", output="named/here.json", **QUICK)
+    benchmark.sweep(model, pruner, ["keep09"], [40], profile_name="mine", **QUICK)  # as notebook 05 names its profile
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json"))
+    written = [f"results/mine/latency_results_{name}.json" for name in ("baseline", "keep09")]
+    assert files == ["named/here.json", *written]
 
 
 def test_resume_goes_on_where_it_stopped(model, pruner, tmp_path):

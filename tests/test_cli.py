@@ -95,10 +95,15 @@ def test_a_failed_notebook_is_status_1(called, capsys):
     assert capsys.readouterr().err == "sdtp: error: notebook 04_x.ipynb failed\n"
 
 
-def test_other_errors_keep_their_traceback(called):
-    called("mark", RuntimeError("a bug"))
-    with pytest.raises(RuntimeError, match="a bug"):
-        cli.main(["mark", *TARGETS["mark"][2]])
+def test_a_bug_is_one_line_too_and_its_traceback_is_shown_when_asked_for(called, capsys, monkeypatch):
+    called("mark", RuntimeError("a bug\nin two lines"))
+    assert cli.main(["mark", *TARGETS["mark"][2]]) == 1
+    line = "sdtp: error: RuntimeError: a bug in two lines (SDTP_DEBUG=1 shows where)\n"
+    assert capsys.readouterr().err == line
+    monkeypatch.setenv("SDTP_DEBUG", "1")
+    assert cli.main(["mark", *TARGETS["mark"][2]]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback") and "in stand_in" in shown and shown.endswith(line)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdtp_lib import paths
+from sdtp_lib import cli, paths
 
 KINDS = [("SDTP_RESULTS", "results"), ("SDTP_FIGURES", "figures")]
 
@@ -36,3 +36,26 @@ def test_asking_makes_no_folder(monkeypatch, tmp_path):
 
 def test_the_demo_ships_inside_the_package():
     assert paths.DEMO_CHECKPOINT.parent == paths.DEMO_PRUNER.parent == paths.PACKAGE / "demo"
+
+
+@pytest.mark.parametrize("variable, name", KINDS)
+def test_an_installed_package_writes_below_the_current_folder(monkeypatch, tmp_path, variable, name):
+    """Its own folder lies among those of all packages, where nothing of a user's is looked for."""
+    (tmp_path / "site-packages" / "sdtp_lib").mkdir(parents=True)
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "site-packages")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv(variable)
+    assert getattr(paths, name)("mine") == tmp_path / "work" / name / "mine"
+    monkeypatch.setenv(variable, str(tmp_path / "named"))
+    assert getattr(paths, name)("mine") == tmp_path / "named" / "mine"
+
+
+def test_an_installed_package_without_notebooks_says_so_in_one_line(monkeypatch, tmp_path, capsys):
+    for name, folder in {"ROOT": "", "NOTEBOOKS": "notebooks", "PROFILES": "notebooks/profiles"}.items():
+        monkeypatch.setattr(paths, name, tmp_path / "site-packages" / folder)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce"]) == 2
+    said = capsys.readouterr().err
+    assert "no notebooks in" in said and "run this from a checkout" in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -36,12 +36,12 @@ def test_every_combination_is_a_job_with_a_copy_of_its_own(repository):
 
 
 def test_a_value_may_set_several_parameters(repository):
-    repository("factor: [1, 2]\nwho: [{name: a}, {name: b, profile: paper}]\n")
+    repository("factor: [1, 2]\nwho: [{name: a}, {name: b, profile: demo}]\n")
     assert [(job.executed.name, job.parameters) for job in profiles.plan("demo")] == [
         ("01_trial.1.a.ipynb", {"factor": 1, "name": "a"}),
-        ("01_trial.1.b.ipynb", {"factor": 1, "name": "b", "profile": "paper"}),
+        ("01_trial.1.b.ipynb", {"factor": 1, "name": "b", "profile": "demo"}),
         ("01_trial.2.a.ipynb", {"factor": 2, "name": "a"}),
-        ("01_trial.2.b.ipynb", {"factor": 2, "name": "b", "profile": "paper"}),
+        ("01_trial.2.b.ipynb", {"factor": 2, "name": "b", "profile": "demo"}),
     ]
 
 
@@ -60,7 +60,13 @@ def test_without_a_grid_there_is_one_job(repository):
         ("", "factor: 3", "demo/01.grid.yaml must have a list of values for each name"),
         ("", "factor: []", "must have a list of values for each name"),
         ("", "factor: [{}]", "must have a list of values for each name"),
-        ("", "factor: [1", "demo/01.grid.yaml is no YAML"),
+        ("", "factor: [1", "demo/01.grid.yaml is no YAML: line 1: expected"),
+        ("factor: 2\nname: 'x", "factor: [1]", "demo/01.yaml is no YAML: line 2: found unexpected end"),
+        ("factor: 2\nname: x\nfactor: 3", "factor: [1]", "demo/01.yaml is no YAML: line 3: 'factor' is set twice"),
+        ("factor: 2024-01-01", "", "demo/01.yaml has a value that is none of JSON's"),
+        ("profil: demo", "factor: [1]", "01_trial.ipynb has no parameter 'profil', which demo/01.yaml"),
+        ("profile: paper", "factor: [1]", "demo/01.yaml has profile: paper, .* write profile: demo"),
+        ("", "who: [{name: a}, {name: b, profile: paper}]", "demo/01.yaml has profile: paper"),
         ("", "facto: [1]", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml and its grid set"),
         ("", "any: [{facto: 1}]", "01_trial.ipynb has no parameter 'facto', which demo/01.yaml and its grid set"),
         ("factor: 2", "factor: [1]", "demo/01.yaml and its grid set 'factor' twice"),
@@ -72,6 +78,31 @@ def test_bad_grids_are_refused(repository, flat, grid, words):
     repository(grid, flat)
     with pytest.raises(ValueError, match=words):
         profiles.plan("demo")
+
+
+@pytest.mark.parametrize("parameters", ["factor: 2\n", "profile: demo\n"])
+def test_a_copied_profile_is_refused_until_it_has_its_own_name(repository, parameters):
+    """Without the name the notebook's default would be taken, which is another profile's as well."""
+    repository("factor: [1]" if "profile" in parameters else "name: [a]", parameters)
+    (paths.PROFILES / "demo").rename(paths.PROFILES / "mine")
+    with pytest.raises(ValueError, match="mine/01.yaml has profile: demo, .* write profile: mine"):
+        profiles.plan("mine")
+    (paths.PROFILES / "mine" / "01.yaml").write_text("profile: mine\n")
+    assert {job.parameters["profile"] for job in profiles.plan("mine")} == {"mine"}
+
+
+@pytest.mark.parametrize("name", ["1.yaml", "01.yml", "07.yaml", "01.grids.yaml"])
+def test_a_file_that_no_notebook_reads_is_refused(repository, name):
+    repository("factor: [1]")
+    (paths.PROFILES / "demo" / name).write_text("factor: 3\n")
+    with pytest.raises(ValueError, match=f"demo/{name} belongs to no notebook; known names: 01.grid.yaml, 01.yaml"):
+        profiles.plan("demo")
+
+
+def test_the_project_s_own_profiles_have_their_own_names(monkeypatch, tmp_path):
+    monkeypatch.setenv("SDTP_RESULTS", str(tmp_path))
+    for folder in paths.PROFILES.iterdir():
+        assert {job.parameters["profile"] for job in profiles.plan(folder.name)} == {folder.name}
 
 
 def test_points_are_done_one_by_one_and_sliced(repository, monkeypatch):

@@ -16,7 +16,7 @@ from ..models import SHAPES, check_pruner_named, load_model, load_pruner
 from ..placement import check_placement
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
-from ..scorers import Scorer
+from ..scorers import Scorer, check_seed
 from ..text_files import check_apart
 from ..workers import Workers
 from .answers import check_batch_size, score_records
@@ -89,9 +89,11 @@ def evaluate(
     check_names(method, schedule, pruner)
     if output is not None:
         results.check_output(output)
+        results.check_output(Path(output).with_name(f"{Path(output).stem}.samples.jsonl"))
     elif resume:
         raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
+    check_seed(seed)
     sources = {name: source_of(name, data) for name in names}
     if output is not None and data is not None:
         for written in (Path(output), Path(output).with_name(f"{Path(output).stem}.samples.jsonl")):
