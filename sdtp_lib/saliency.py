@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import ModelAdapter
 from .data import demo_pairs, dolly_pairs
+from .identity import fingerprint
 from .marks import Marks, MarksWriter, load_marks
-from .models import load_model
+from .models import check_reads_text, load_model
 from .passes import target_logits
 from .samples import Batch, Sample, encode_pairs
 from .schedule import PruningSchedule
@@ -156,6 +157,7 @@ def mark(
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
+    check_reads_text(model, "there is nothing to mark")
     workers = Workers.of_launch(device)
     network, tokenizer = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     if tokenizer is None:
@@ -229,16 +231,6 @@ def training_pairs(data: str | os.PathLike, num_samples: int, seed: int) -> list
 def label(name: str | os.PathLike) -> str:
     """A name as it is recorded: of something on this machine's disk the last part alone."""
     return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else str(name)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Tells trained weights apart: a hash over the first numbers of every parameter, the same in every dtype."""
-    names_and_numbers = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        held = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a split one, its part here
-        start = held.detach().flatten()[:16].to("cpu", torch.bfloat16).float()
-        names_and_numbers.update(name.encode() + start.numpy().tobytes())
-    return names_and_numbers.hexdigest()[:16]
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

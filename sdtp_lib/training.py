@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from . import losses
 from .adapters import ModelAdapter
 from .checkpoints import load_checkpoint, save_checkpoint
+from .identity import fingerprint
 from .kept_states import KeptStates
 from .marks import Marks, load_marks
 from .models import load_model
@@ -30,7 +31,7 @@ from .objective import Objective
 from .passes import layer_inputs
 from .recipe import Recipe, plan_batches
 from .results import write_text
-from .saliency import fingerprint, label
+from .saliency import label
 from .samples import Batch, Sample
 from .schedule import PruningSchedule
 from .scorers import TokenPruner, pruner_class

@@ -8,6 +8,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from sdtp_lib import models
+from sdtp_lib.model_files import Build
 from sdtp_lib.schedule import PruningSchedule
 
 SCHEDULE = PruningSchedule((2, 4))
@@ -90,6 +91,9 @@ def test_a_hub_model_out_of_reach_is_one_line(monkeypatch):
         assert options["revision"] == "abc" and options["use_safetensors"] and not options["trust_remote_code"]
         raise OSError("cannot connect\nlong explanation")
 
+    config = tiny_model("mistral").config
+    monkeypatch.setattr(models, "build_of", lambda source, revision: Build(config))  # that is read first
+    monkeypatch.setattr(models, "tokenizer_of", lambda source, vocabulary, revision: None)
     monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", refuse)
     with pytest.raises(FileNotFoundError, match="^owner/model is no folder.*: cannot connect$"):
         models.load_model("owner/model", revision="abc")

@@ -19,9 +19,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..blend import BlendScorer
+from ..identity import fingerprint
 from ..pooled import PooledScorer
 from ..results import append_jsonl, check_resumable, environment_record
-from ..saliency import fingerprint, label
+from ..saliency import label
 from ..schedule import PruningSchedule
 
 
