@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,9 +15,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from . import paths
+from .model_files import INDEX_FILE, WEIGHTS_FILE, weights_index
 
 NUMBERS = 16  # of every parameter, the first ones
-INDEX_FILE, WEIGHTS_FILE = "model.safetensors.index.json", "model.safetensors"
+RENAMED = {"experts", "gate", "router"}  # parts of names, see `fingerprint`
 _pruners: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()  # model -> those loaded for it
 
 
@@ -27,7 +27,8 @@ def fingerprint(module: nn.Module) -> str:
 
     So it is the same for float32 and bfloat16 loads of the same files. Where loading loses more (float16), or leaves
     only a part here (a split or offloaded model), `remember` has noted what the files say, which holds until the
-    weights change. Experts are left out: some versions of transformers stack them while loading, some do not.
+    weights change. Experts and their routers are left out: versions of transformers differ in how they are named and
+    stacked once they are loaded.
     """
     own = _hash(module, lambda name, parameter: _start(parameter))
     loaded, stored = getattr(module, "stored_fingerprint", (None, None))
@@ -110,7 +111,7 @@ def folder_name(folder: Path) -> str:
 def _hash(module: nn.Module, start: Callable[[str, Tensor], Tensor]) -> str:
     content = hashlib.sha256()
     for name, parameter in module.named_parameters():
-        if parameter.ndim <= 2:
+        if not RENAMED & {*name.split(".")}:
             numbers = start(name, parameter).float().bfloat16().float()
             content.update(name.encode() + numbers.numpy().tobytes())
     return content.hexdigest()[:16]
@@ -129,9 +130,8 @@ def _reader(folder: Path, model: nn.Module, stack: ExitStack) -> Callable[[str, 
     A text model taken out of a larger one, or a decoder saved without its head, has other names there: what comes
     before a name is read off the embedding, which no other part has.
     """
-    index = folder / INDEX_FILE
-    if index.is_file():
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    if (folder / INDEX_FILE).is_file():
+        places = weights_index(folder)
         files = {name: stack.enter_context(safe_open(folder / name, "pt")) for name in {*places.values()}}
         keys = {key: files[name] for key, name in places.items()}
     else:

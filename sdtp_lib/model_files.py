@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import (
 
 from .adapters import FAMILIES
 
+INDEX_FILE, WEIGHTS_FILE = "model.safetensors.index.json", "model.safetensors"
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 # File that gives a folder away -> what it is, and what to do.
 OTHERS = {
@@ -70,10 +72,30 @@ def check_folder(folder: Path) -> None:
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     if not weights:
         raise FileNotFoundError(f"model folder {folder} has no safetensors weights; pickled weights are never loaded")
-    if not names & {"model.safetensors", "model.safetensors.index.json"}:
+    if INDEX_FILE in names:
+        needed = {*weights_index(folder).values()}
+    elif WEIGHTS_FILE in names:
+        needed = set()
+    else:
         raise FileNotFoundError(
-            f"model folder {folder} has no model.safetensors, nor an index of several files; {weights[0]} is not read"
+            f"model folder {folder} has no {WEIGHTS_FILE}, nor an index of several files; {weights[0]} is not read"
         )
+    if missing := sorted(needed - names):
+        raise FileNotFoundError(f"model folder {folder} has no {missing[0]}, which {INDEX_FILE} names")
+
+
+def weights_index(folder: Path) -> dict[str, str]:
+    """Tensor -> file of weights, of a folder that has several.
+
+    Raises:
+        ValueError: if the index is damaged.
+    """
+    path = folder / INDEX_FILE
+    try:
+        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        return {str(tensor): str(file) for tensor, file in places.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from None
 
 
 def build_of(source: str | os.PathLike, **where) -> Build:
@@ -86,7 +108,7 @@ def build_of(source: str | os.PathLike, **where) -> Build:
         ValueError: for a family that is not supported, quantised weights, or a configuration that is damaged.
         OSError: if there is none.
     """
-    raw, _ = PreTrainedConfig.get_config_dict(source, **where)
+    raw = _config(source, lambda: PreTrainedConfig.get_config_dict(source, **where)[0])
     kind = raw.get("model_type")
     options: dict[str, Any] = {}
     if stored := raw.get("quantization_config") or (raw.get("text_config") or {}).get("quantization_config"):
@@ -98,12 +120,7 @@ def build_of(source: str | os.PathLike, **where) -> Build:
         options["quantization_config"] = Mxfp4Config(dequantize=True)
     config = None
     if kind in FAMILIES or "text_config" in raw:
-        try:
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-        except OSError:
-            raise
-        except Exception as error:  # transformers lets through whatever a wrong value brings about
-            raise ValueError(f"config.json of model {source} cannot be used: {_first_line(error)}") from None
+        config = _config(source, lambda: AutoConfig.from_pretrained(source, trust_remote_code=False, **where))
     if kind not in FAMILIES:
         text = config and config.get_text_config(decoder=True)
         if text is None or text.model_type not in FAMILIES:
@@ -118,8 +135,12 @@ def build_of(source: str | os.PathLike, **where) -> Build:
 
 
 def attention_for(config: PreTrainedConfig) -> str:
-    """sdpa where the model's class knows it, else eager."""
-    return "sdpa" if MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa else "eager"
+    """sdpa where the model's class knows it, else eager.
+
+    sdpa leaves out Gemma 2's cap on attention logits, without a word in older versions of transformers.
+    """
+    known = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa
+    return "sdpa" if known and getattr(config, "attn_logit_softcapping", None) is None else "eager"
 
 
 def position_limit(config: PreTrainedConfig) -> int | None:
@@ -150,7 +171,7 @@ def tokenizer_of(source: str | os.PathLike, vocabulary: int, **where) -> PreTrai
         raise
     except Exception as error:  # a file from anywhere brings about anything; missing libraries, ImportError
         remedy = "save it as tokenizer.json where it loads (tokenizer.save_pretrained)"
-        raise ValueError(f"the tokenizer of model {source} does not load: {_first_line(error)}; {remedy}") from None
+        raise ValueError(f"the tokenizer of model {source} does not load: {first_line(error)}; {remedy}") from None
     if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):  # made up by transformers for want of files
         raise ValueError(f"the tokenizer of model {source} has no vocabulary; its tokenizer.json is missing")
     if tokenizer.vocab_size > vocabulary:
@@ -163,6 +184,16 @@ def tokenizer_of(source: str | os.PathLike, vocabulary: int, **where) -> PreTrai
     return tokenizer
 
 
-def _first_line(error: Exception) -> str:
+def _config(source: str | os.PathLike, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except OSError:
+        raise
+    except Exception as error:  # transformers lets through whatever a wrong value brings about
+        raise ValueError(f"config.json of model {source} cannot be used: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else repr(error)

@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 
 from . import choices, paths
 from .identity import check_same_weights, note_pruner, remember
-from .model_files import build_of, check_folder, has_tokenizer, tokenizer_of
+from .model_files import build_of, check_folder, first_line, has_tokenizer, tokenizer_of
 from .placement import check_placement, layout, spread
 from .schedule import PruningSchedule
 from .scorers import TokenPruner
@@ -122,7 +122,12 @@ def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
 
     Args:
         purpose: the end of the message, after "so".
+
+    Raises:
+        ValueError, FileNotFoundError: also as `check_folder`.
     """
+    if os.path.exists(name):
+        check_folder(Path(name))
     if name in SHAPES or (os.path.isdir(name) and not has_tokenizer(Path(name))):
         raise ValueError(f"model {os.fspath(name)} has no tokenizer, so {purpose}")
 
@@ -209,10 +214,12 @@ def _load(
     tokenizer = tokenizer_of(source, build.config.vocab_size, **origin) if reads else None
     try:
         return _pretrained(source, dtype, config=build.config, **build.options, **origin, **where), tokenizer
-    except (torch.OutOfMemoryError, torch.distributed.DistError):
+    except (torch.OutOfMemoryError, torch.distributed.DistError, OSError, ValueError):
         raise
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"weights in {source} are damaged: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"weights in {source} are damaged: {first_line(error)}") from None
+    except Exception as error:  # a configuration whose values make no model
+        raise ValueError(f"config.json of model {source} cannot be used: {first_line(error)}") from None
 
 
 def _pretrained(source: str, dtype: torch.dtype, **options) -> PreTrainedModel:
