@@ -87,7 +87,7 @@ def resident_peaks(
     task = dict(
         model=os.fspath(model), config=config, lengths=lengths, dtype=dtype, revision=revision, new_tokens=new_tokens,
         pruner=None if pruner is None else os.fspath(pruner), seed=seed, chunk=chunk, threads=torch.get_num_threads(),
-        any_model=any_model,
+        **({"any_model": True} if any_model else {}),
     )  # fmt: skip
     with tqdm(total=len(lengths), unit="length", desc=f"resident memory, {config}") as bar, _fresh(task) as rows:
         left = list(lengths)
@@ -158,7 +158,7 @@ def _measure(task: dict) -> None:
     schedule = PruningSchedule.preset(task["config"], model.config.num_hidden_layers)
     with ExitStack() as stack:
         if schedule.layers:
-            pruner = models.load_pruner(task["pruner"], model, schedule, task["seed"], task["any_model"])
+            pruner = models.load_pruner(task["pruner"], model, schedule, task["seed"], task.get("any_model", False))
             stack.enter_context(TokenPruning(schedule, pruner)(model))
         if task["chunk"]:
             stack.enter_context(chunked_mlp(model, task["chunk"]))

@@ -109,6 +109,8 @@ def build_of(source: str | os.PathLike, **where) -> Build:
         OSError: if there is none.
     """
     raw = _config(source, lambda: PreTrainedConfig.get_config_dict(source, **where)[0])
+    if not isinstance(raw, dict):
+        raise ValueError(f"config.json of model {source} cannot be used: it is no object")
     kind = raw.get("model_type")
     options: dict[str, Any] = {}
     if stored := raw.get("quantization_config") or (raw.get("text_config") or {}).get("quantization_config"):

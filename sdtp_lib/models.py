@@ -99,7 +99,7 @@ def load_model(
         label = name
     elif name.count("/") == 1 and name[0] not in "./~":
         model, tokenizer = _from_hub(name, revision, DTYPES[dtype], where)
-        label = f"{name}@{model.config._commit_hash or revision}"
+        label = f"{name}@{_home(name, revision).name}"  # the cache calls a commit's folder by it
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
     else:
@@ -231,6 +231,10 @@ def _pretrained(source: str, dtype: torch.dtype, **options) -> PreTrainedModel:
         raise ValueError(f"{type(model).__name__} has no plan for tensor parallelism")
     if info["missing_keys"]:  # transformers would fill them with random numbers and go on
         raise ValueError(f"weights in {source} lack {sorted(info['missing_keys'])[0]}")
-    here = {name: options[name] for name in ("revision",) if name in options}
-    remember(model, Path(cached_file(source, "config.json", **here)).parent)
+    remember(model, _home(source, options.get("revision")))
     return model
+
+
+def _home(source: str, revision: str | None) -> Path:
+    """The folder where a model's files lie, of one on the Hub that of its commit in the cache."""
+    return Path(cached_file(source, "config.json", revision=revision)).parent

@@ -89,11 +89,12 @@ class SDTPLM(HFLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness records with its results; the tokens are means over all prompts so far."""
-        pruning, config = self.pruning, self.model.config
+        pruning, name = self.pruning, self.model.name_or_path
+        commit = "" if os.path.exists(name) else name.partition("@")[2]  # as `load_model` calls one from the Hub
         layers = (self.present / max(self.prompts, 1)).round(4).tolist()
         return {
-            "pretrained": self.model.name_or_path, "model_num_parameters": self.model.num_parameters(),
-            "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": config._commit_hash or "",
+            "pretrained": name, "model_num_parameters": self.model.num_parameters(),
+            "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": commit,
             "scorer": type(pruning.scorer).__name__ if pruning else None,
             "pruner": pruner_record(pruning.scorer, self.model) if pruning else None,
             "schedule": asdict(pruning.schedule) if pruning else None,
