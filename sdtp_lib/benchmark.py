@@ -52,6 +52,7 @@ def profile(
     memory: bool = False,
     device_map: str | Mapping[str, int | str] | None = None,
     tensor_parallel: bool = False,
+    any_model: bool = False,
     **options,
 ) -> dict:
     """Time one schedule, or with `config="none"` the full model alone; a result file is written where it is named.
@@ -61,7 +62,7 @@ def profile(
         model, dtype, device, revision, device_map, tensor_parallel: see `models.load_model`. Of the processes that
             share a model the main one writes; seconds are its own, bytes those of all. A length that fails ends them,
             as it may have failed in one of them alone; the lengths before it are written.
-        pruner: folder of a trained pruner; a shape needs none.
+        pruner, any_model: folder of a trained pruner, see `models.load_pruner`; a shape needs none.
         memory: on a CPU, read peak memory too, in fresh processes (`resident_peaks`); a GPU's sweep reads it anyway.
         output: result file, rewritten after each length; None writes none.
 
@@ -69,7 +70,8 @@ def profile(
         The document: `{"metadata": ..., "results": {"4096": ...}}`.
 
     Raises:
-        ValueError: for a bad argument, a pruner that does not fit, or a file that `resume` cannot continue.
+        ValueError: for a bad argument, a pruner that does not fit or was trained on other weights, or a file that
+            `resume` cannot continue.
         FileNotFoundError: for a missing model or pruner folder.
         OSError: for an output that cannot be written. None of these leaves a file behind.
     """
@@ -90,8 +92,8 @@ def profile(
     workers = Workers.of_launch(together=True) if tensor_parallel else Workers()
     loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map, tensor_parallel)
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
-    scorer = models.load_pruner(pruner, loaded, schedule, plan.seed) if schedule.layers else None
-    same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision) if memory else None
+    scorer = models.load_pruner(pruner, loaded, schedule, plan.seed, any_model) if schedule.layers else None
+    same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision, any_model=any_model) if memory else None
     files = {config: None if output is None else Path(output)}
     return _run(loaded, scorer, plan, files, same, workers)[config]
 
@@ -149,7 +151,7 @@ def _run(
     sides = {name: TokenPruning(schedule, pruner) if schedule.layers else None for name, schedule in schedules.items()}
     split = {"tensor_parallel": workers.count} if workers.count > 1 else {}
     documents = workers.on_main(lambda: {
-        name: _document(path, {**_metadata(model, plan, name, schedules[name]), **split}, plan.resume)
+        name: _document(path, {**_metadata(model, pruner, plan, name, schedules[name]), **split}, plan.resume)
         for name, path in files.items()
     })  # fmt: skip
     done = set.intersection(*({n for n, row in d["results"].items() if "error" not in row} for d in documents.values()))
@@ -191,11 +193,14 @@ def _bytes_of_all(runs: dict[str, list[Run]], workers: Workers) -> dict[str, lis
             for name, each in runs.items()}  # fmt: skip
 
 
-def _metadata(model: PreTrainedModel, plan: Plan, config: str, schedule: PruningSchedule) -> dict:
+def _metadata(
+    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, config: str, schedule: PruningSchedule
+) -> dict:
     return results.metadata(
         profile=plan.profile_name,
         model=model,
         schedule=schedule,
+        pruner=pruner if schedule.layers else None,
         mode=plan.mode,
         config=config,
         seed=plan.seed,
@@ -212,7 +217,8 @@ def _document(path: Path | None, metadata: dict, resume: bool) -> dict:
     document = None if path is None else _stored(path, resume)
     if document is None:
         return {"metadata": metadata, "results": {}}
-    results.check_resumable(document["metadata"], metadata, (*results.RESUME_KEYS, *RESUME_KEYS))
+    named = ("pruner",) if "pruner" in document["metadata"] else ()  # older files do not name theirs
+    results.check_resumable(document["metadata"], metadata, (*results.RESUME_KEYS, *RESUME_KEYS, *named))
     return document
 
 

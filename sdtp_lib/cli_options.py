@@ -41,6 +41,11 @@ def _placement_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensor-parallel", action="store_true", help=split)
 
 
+def _any_model(parser: argparse.ArgumentParser) -> None:
+    meant = "take a pruner also if it was trained on a model with other weights"
+    parser.add_argument("--any-model", action="store_true", help=meant)
+
+
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     parser.add_argument(
@@ -73,6 +78,7 @@ def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, choices=PRESET_NAMES, help="a schedule; none: the full model alone")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
+    _any_model(parser)
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs of each side")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and of random weights")
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
@@ -94,6 +100,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
+    _any_model(parser)
     parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
@@ -113,6 +120,7 @@ def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
     )
+    _any_model(parser)
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
     beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
     parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)

@@ -13,6 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .evaluation.answers import greedy
 from .evaluation.longbench import resolve_schedule
+from .identity import pruner_record
+from .model_files import position_limit
 from .pruning import TokenPruning
 from .saliency import label, token_saliency
 from .schedule import PruningSchedule
@@ -60,12 +62,13 @@ def exploration(
 
     Returns:
         `model`, `schedule`, `num_layers`; `tokens`: their texts, which together are the prompt; `full`: `answer`, and
-        per layer `kv_lengths` and `kv_bytes`; `runs`: those of each scorer with `name`, `reason` (why nothing was cut,
-        or None), `last_layer` (per token the last 0-based layer it is present at), `present` (tokens per layer),
-        `agreement` (per layer: of the as many tokens with the highest saliency, the share that is present; None without
-        saliency) and `stages`: `layer`, `sinks` and `local_from` (tokens before the one column and from the other on
-        were never up for a cut there) and `scores` (per token; None where it had left before; None for all if nothing
-        was cut); `saliency`: None, or `answer`, `given` (or the full model's own) and `values`, (layers, tokens).
+        per layer `kv_lengths` and `kv_bytes`; `runs`: those of each scorer with `name`, `pruner` (see
+        `identity.pruner_record`), `reason` (why nothing was cut, or None), `last_layer` (per token the last 0-based
+        layer it is present at), `present` (tokens per layer), `agreement` (per layer: of the as many tokens with the
+        highest saliency, the share that is present; None without saliency) and `stages`: `layer`, `sinks` and
+        `local_from` (tokens before the one column and from the other on were never up for a cut there) and `scores`
+        (per token; None where it had left before; None for all if nothing was cut); `saliency`: None, or `answer`,
+        `given` (or the full model's own) and `values`, (layers, tokens).
 
     Raises:
         ValueError: for a prompt that is empty or too long for the model, an empty answer, scores or saliency that are
@@ -73,7 +76,7 @@ def exploration(
     """
     depth, schedule = model.config.num_hidden_layers, resolve_schedule(schedule, model)
     ids, tokens = token_texts(tokenizer, text)
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = position_limit(model.config)
     if longest is not None and len(ids) + new_tokens > longest:
         raise ValueError(f"a prompt of {len(ids)} tokens and {new_tokens} new ones: the model takes {longest} in all")
     found = {"model": label(model.name_or_path), "schedule": schedule.to_dict(), "num_layers": depth, "tokens": tokens}
@@ -92,7 +95,8 @@ def exploration(
             if hasattr(scorer, "show"):
                 scorer.show(model, schedule.layers, [ids], [wanted])
             run = _run(model, tokenizer, ids, TokenPruning(schedule, RecordingScorer(scorer)), new_tokens)
-            runs.append({"name": name, **run, "agreement": _agreement(values, run["last_layer"])})
+            named = {"name": name, "pruner": pruner_record(scorer, model)}
+            runs.append({**named, **run, "agreement": _agreement(values, run["last_layer"])})
             bar.update()
     shown = tokenizer.decode(wanted, skip_special_tokens=True).strip()
     marked = None if values is None else {"answer": shown, "given": answer is not None, "values": values.tolist()}

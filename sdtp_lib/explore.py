@@ -35,6 +35,7 @@ def explore(
     dtype: str = "float32",
     device: str | None = None,
     revision: str | None = None,
+    any_model: bool = False,
 ) -> dict:
     """Write the explorer's page of one prompt: what `sdtp explore` runs.
 
@@ -43,7 +44,7 @@ def explore(
             `-` for standard input.
         output: HTML file.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
-        pruner: folder of the trained pruner; the demo models have their own.
+        pruner, any_model: folder of the trained pruner, see `models.load_pruner`; the demo models have their own.
         schedule: a preset's name.
         compare: the score beside the pruner's: one of `COMPARED`, or the folder of another pruner.
         answer: whose saliency is shown; None for what the full model answers.
@@ -71,8 +72,8 @@ def explore(
         raise ValueError("the answer is empty")
     network, tokenizer = load_with_tokenizer(model, dtype, device, revision)
     stages = resolve_schedule(schedule, network)
-    scorers = {"sdtp": load_pruner(pruner, network, stages, seed)}
-    name, scorer = second_scorer(compare, network, stages, seed)
+    scorers = {"sdtp": load_pruner(pruner, network, stages, seed, any_model)}
+    name, scorer = second_scorer(compare, network, stages, seed, any_model)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer
     found = exploration(network, tokenizer, text, scorers, stages, answer, saliency=saliency, new_tokens=new_tokens)
     found["schedule_name"] = schedule
@@ -96,16 +97,18 @@ def read_prompt(file: str | os.PathLike) -> str:
 
 
 def second_scorer(
-    name: str | os.PathLike, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0
+    name: str | os.PathLike, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0, any_model: bool = False
 ) -> tuple[str, Scorer]:
     """(label, scorer) of one of `COMPARED` or of a pruner's folder.
 
     Raises:
-        ValueError: if the model comes with no question-aware pruner, or the folder's pruner does not fit.
+        ValueError: if the model comes with no question-aware pruner, or the folder's pruner does not fit, or was
+            trained on other weights and `any_model` is False.
     """
     if name != "question_aware":
-        known = name in COMPARED
-        return (str(name), make_scorer(name, seed=seed)) if known else (label(name), load_pruner(name, model, schedule))
+        if name in COMPARED:
+            return str(name), make_scorer(name, seed=seed)
+        return label(name), load_pruner(name, model, schedule, any_model=any_model)
     folder = paths.QUESTION_PRUNERS / model.name_or_path / name
     if not folder.is_dir():
         raise ValueError(f"model {model.name_or_path!r} comes with no question-aware pruner; name the folder of one")

@@ -57,7 +57,7 @@ def packed(found: Mapping) -> dict:
     in whole parts, `SHARE` of them for a layer's largest, at the stages alone."""
     runs = [
         {
-            "name": run["name"], "last": run["last_layer"], "present": run["present"],
+            "name": run["name"], "pruner": run.get("pruner"), "last": run["last_layer"], "present": run["present"],
             "agreement": _short(run["agreement"]),
             "stages": [{**stage, "scores": _short(score for score in stage["scores"] if score is not None)}
                        for stage in run["stages"]],

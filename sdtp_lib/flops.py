@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from transformers import MistralConfig, PretrainedConfig
 
+from .adapters import FAMILIES
 from .models import SHAPES
 from .schedule import PruningSchedule
 
@@ -184,7 +185,7 @@ def _check(config: PretrainedConfig, lengths: Sequence[int]) -> list[int | None]
         raise ValueError(f"{len(lengths)} lengths for a model of {layers} layers")
     if min(lengths) < 1:
         raise ValueError(f"lengths must be 1 or more, got {list(lengths)}")
-    window = getattr(config, "sliding_window", None)
+    window = getattr(config, "sliding_window", None) if FAMILIES[config.model_type].slides else None
     types = getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"] * layers
     return [window if kind == "sliding_attention" else None for kind in types]
 

@@ -47,6 +47,7 @@ def resident_peaks(
     new_tokens: int = 1,
     seed: int = 0,
     chunk: int | None = None,
+    any_model: bool = False,
 ) -> dict[int, dict]:
     """Most memory that a fresh process on the CPU, with as many threads as this one, holds during each prefill.
 
@@ -54,7 +55,7 @@ def resident_peaks(
     Freed memory is given back, and the high-water mark reset, before each: building the model does not count.
 
     Args:
-        model, dtype, pruner, revision: see `models.load_model` and `models.load_pruner`.
+        model, dtype, pruner, revision, any_model: see `models.load_model` and `models.load_pruner`.
         config: preset of `PruningSchedule`; `none` is the full model.
         lengths: of the prompts, in tokens; the prompts are seeded random ids.
         new_tokens: generated after the prompt; the first comes from the prefill itself.
@@ -87,6 +88,7 @@ def resident_peaks(
     task = dict(
         model=os.fspath(model), config=config, lengths=lengths, dtype=dtype, revision=revision, new_tokens=new_tokens,
         pruner=None if pruner is None else os.fspath(pruner), seed=seed, chunk=chunk, threads=torch.get_num_threads(),
+        **({"any_model": True} if any_model else {}),
     )  # fmt: skip
     with tqdm(total=len(lengths), unit="length", desc=f"resident memory, {config}") as bar, _fresh(task) as rows:
         left = list(lengths)
@@ -157,7 +159,7 @@ def _measure(task: dict) -> None:
     schedule = PruningSchedule.preset(task["config"], model.config.num_hidden_layers)
     with ExitStack() as stack:
         if schedule.layers:
-            pruner = models.load_pruner(task["pruner"], model, schedule, task["seed"])
+            pruner = models.load_pruner(task["pruner"], model, schedule, task["seed"], task.get("any_model", False))
             stack.enter_context(TokenPruning(schedule, pruner)(model))
         if task["chunk"]:
             stack.enter_context(chunked_mlp(model, task["chunk"]))

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from . import choices, paths
+from .identity import check_same_weights, note_pruner, remember
+from .model_files import build_of, check_folder, first_line, has_tokenizer, tokenizer_of
 from .placement import check_placement, layout, spread
 from .schedule import PruningSchedule
 from .scorers import TokenPruner
@@ -57,7 +60,10 @@ def load_model(
     device_map: str | Mapping[str, int | str] | None = None,
     tensor_parallel: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    """A causal language model in eval mode, without gradients, with sdpa attention, and its tokenizer.
+    """A causal language model in eval mode, without gradients, and its tokenizer.
+
+    Its attention is sdpa, or eager where its class does not know that. Of a model that reads images too the text model
+    is loaded.
 
     Args:
         name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, `demo-dense`, a local folder, or a Hub name
@@ -74,7 +80,8 @@ def load_model(
         was loaded, for result files.
 
     Raises:
-        ValueError: for an unknown name or dtype, a placement that is none, or damaged weights.
+        ValueError: for an unknown name or dtype, a placement that is none, a family that is not supported, a tokenizer
+            that does not load, or damaged weights.
         FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
     """
     if dtype not in DTYPES:
@@ -87,12 +94,12 @@ def load_model(
         make = partial(_random_model, MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed)
         model, tokenizer, label = _split(make, DTYPES[dtype], where) if tensor_parallel else make(), None, name
         model = spread(model, device_map) if device_map else model
-    elif name in demos or os.path.isdir(name):
+    elif name in demos or os.path.exists(name):
         model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], where)
         label = name
     elif name.count("/") == 1 and name[0] not in "./~":
         model, tokenizer = _from_hub(name, revision, DTYPES[dtype], where)
-        label = f"{name}@{model.config._commit_hash or revision}"
+        label = f"{name}@{_home(name, revision).name}"  # the cache calls a commit's folder by it
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
     else:
@@ -110,15 +117,35 @@ def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLik
         raise ValueError(f"model {os.fspath(model)!r} needs the folder of a trained pruner; without one go {known}")
 
 
+def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
+    """Raise ValueError for a shape or a folder without a tokenizer; asked before it loads.
+
+    Args:
+        purpose: the end of the message, after "so".
+
+    Raises:
+        ValueError, FileNotFoundError: also as `check_folder`.
+    """
+    if os.path.exists(name):
+        check_folder(Path(name))
+    if name in SHAPES or (os.path.isdir(name) and not has_tokenizer(Path(name))):
+        raise ValueError(f"model {os.fspath(name)} has no tokenizer, so {purpose}")
+
+
 def load_pruner(
-    folder: str | os.PathLike | None, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0
-) -> TokenPruner:
+    folder: str | os.PathLike | None, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0,
+    any_model: bool = False,
+) -> TokenPruner:  # fmt: skip
     """The pruner of a folder, on the model's device and in its dtype.
 
     Without a folder a demo model gets the paper's pruner that it is shipped with, a shape a seeded random one.
 
+    Args:
+        any_model: take a pruner also if it says that it was trained on a model with other weights.
+
     Raises:
-        ValueError: if it does not fit model or schedule, is damaged, or is not named for a model with real weights.
+        ValueError: if it does not fit model or schedule, was trained on other weights, is damaged, or is not named for
+            a model with real weights.
         FileNotFoundError: if the folder or a file in it is missing.
     """
     hidden_size = model.config.hidden_size
@@ -133,7 +160,11 @@ def load_pruner(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pruner = TokenPruner(hidden_size, schedule.layers)
+        pruner.origin = f"random (seed {seed})"
     pruner.check(hidden_size, schedule.layers)
+    if not any_model:
+        check_same_weights(pruner, model)
+    note_pruner(pruner, model)
     return pruner.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False)
 
 
@@ -150,7 +181,7 @@ def _split(make: Callable[[], PreTrainedModel], dtype: torch.dtype, where: Mappi
     folder = workers.on_main(lambda: tempfile.mkdtemp(prefix="sdtp-"))
     try:
         workers.on_main(lambda: make().save_pretrained(folder))
-        model = _pretrained(folder, dtype, local_files_only=True, **where)
+        model = _pretrained(folder, dtype, attn_implementation="sdpa", local_files_only=True, **where)
         workers.wait()  # others may be reading still
         return model
     finally:
@@ -161,46 +192,49 @@ def _split(make: Callable[[], PreTrainedModel], dtype: torch.dtype, where: Mappi
 def _from_folder(
     folder: Path, dtype: torch.dtype, where: Mapping
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"model folder {folder} does not exist")
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"model folder {folder} has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"model folder {folder} has no safetensors weights; pickled weights are never loaded")
-    try:
-        model = _pretrained(str(folder), dtype, local_files_only=True, **where)
-    except (torch.OutOfMemoryError, torch.distributed.DistError):
-        raise
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"weights in {folder} are damaged: {str(error).splitlines()[0]}") from None
-    has_tokenizer = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
-    return model, _tokenizer(str(folder), local_files_only=True) if has_tokenizer else None
+    check_folder(folder)
+    return _load(str(folder), dtype, where, has_tokenizer(folder), local_files_only=True)
 
 
 def _from_hub(
     name: str, revision: str | None, dtype: torch.dtype, where: Mapping
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
-        return _pretrained(name, dtype, revision=revision, **where), _tokenizer(name, revision=revision)
+        return _load(name, dtype, where, True, revision=revision)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise FileNotFoundError(f"{name} is no folder here and did not load from the Hub: {reason}") from None
 
 
-def _pretrained(source: str, dtype: torch.dtype, **where) -> PreTrainedModel:
+def _load(
+    source: str, dtype: torch.dtype, where: Mapping, reads: bool, **origin
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """A model and, where it `reads`, its tokenizer, which comes first as it takes less time to fail."""
+    build = build_of(source, **origin)
+    tokenizer = tokenizer_of(source, build.config.vocab_size, **origin) if reads else None
+    try:
+        return _pretrained(source, dtype, config=build.config, **build.options, **origin, **where), tokenizer
+    except (torch.OutOfMemoryError, torch.distributed.DistError, OSError, ValueError):
+        raise
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"weights in {source} are damaged: {first_line(error)}") from None
+    except Exception as error:  # a configuration whose values make no model
+        raise ValueError(f"config.json of model {source} cannot be used: {first_line(error)}") from None
+
+
+def _pretrained(source: str, dtype: torch.dtype, **options) -> PreTrainedModel:
     model, info = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=False,
-        output_loading_info=True, **where,
-    )  # fmt: skip
-    split = "device_map" not in where  # see placement.layout
+        source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
+    )
+    split = "device_map" not in options  # see placement.layout
     if split and not getattr(model.config, "base_model_tp_plan", None):  # each process would hold all of it
         raise ValueError(f"{type(model).__name__} has no plan for tensor parallelism")
     if info["missing_keys"]:  # transformers would fill them with random numbers and go on
         raise ValueError(f"weights in {source} lack {sorted(info['missing_keys'])[0]}")
+    remember(model, _home(source, options.get("revision")))
     return model
 
 
-def _tokenizer(source: str, **where) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, padding_side="left", **where)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return tokenizer
+def _home(source: str, revision: str | None) -> Path:
+    """The folder where a model's files lie, of one on the Hub that of its commit in the cache."""
+    return Path(cached_file(source, "config.json", revision=revision)).parent

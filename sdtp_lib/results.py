@@ -16,6 +16,7 @@ from typing import Any
 from . import paths, text_files
 from .errors import stopping_waits
 
+LOADED = object()  # stands for the pruners that were loaded for a model
 RESUME_KEYS = ("schedule", "model", "device", "devices", "torch", "transformers", "dtype")
 PROBE_BYTES = 4096  # a block, so that a full disk is found as well
 
@@ -165,7 +166,9 @@ def environment_record(model: Any = None) -> dict[str, Any]:
     }
 
 
-def metadata(*, profile: str | None, model: Any, dtype: str | None = None, schedule: Any = None, **details) -> dict:
+def metadata(
+    *, profile: str | None, model: Any, dtype: str | None = None, schedule: Any = None, pruner: Any = LOADED, **details
+) -> dict:
     """What every result file carries: what was run, and `environment_record`.
 
     Args:
@@ -173,9 +176,18 @@ def metadata(*, profile: str | None, model: Any, dtype: str | None = None, sched
         model: a loaded model or the name of one; of a local folder only the last part is recorded.
         dtype: by default the model's own.
         schedule: a `PruningSchedule`, or None.
+        pruner: the scorer that pruned, or None, see `identity.pruner_record`; by default those that
+            `models.load_pruner` has loaded for the model so far.
         details: further JSON values, such as seeds and repeats.
     """
+    from .identity import pruner_record, pruners_of  # torch is slow to import, and not every caller needs it
+
     name = str(getattr(model, "name_or_path", model))
+    if pruner is LOADED:
+        pruner = pruners_of(model)
+        pruner = pruner[0] if len(pruner) == 1 else pruner or None
+    else:
+        pruner = pruner_record(pruner, model)
     if dtype is None and hasattr(model, "dtype"):
         dtype = str(model.dtype).removeprefix("torch.")
     return {
@@ -183,6 +195,7 @@ def metadata(*, profile: str | None, model: Any, dtype: str | None = None, sched
         "model": Path(name).name if os.path.isdir(name) else name,
         "dtype": dtype,
         "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
+        "pruner": pruner,
         **details,
         **environment_record(model),
     }

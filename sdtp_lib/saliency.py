@@ -18,8 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import ModelAdapter
 from .data import demo_pairs, dolly_pairs
+from .identity import fingerprint
 from .marks import MANIFEST_FILE, Marks, MarksWriter, load_marks
-from .models import DEMOS, load_model
+from .models import DEMOS, check_reads_text, load_model
 from .passes import target_logits
 from .results import check_output
 from .samples import Batch, Sample, encode_pairs
@@ -167,6 +168,7 @@ def mark(
     check_apart(output, None if data in CORPORA else data, None if model in DEMOS else model)
     check_output(output, folder=True)
     check_output(Path(output) / MANIFEST_FILE)
+    check_reads_text(model, "there is nothing to mark")
     workers, pairs = Workers.of_launch(device), training_pairs(data, num_samples, seed)
     network, tokenizer = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     if tokenizer is None:
@@ -240,16 +242,6 @@ def training_pairs(data: str | os.PathLike, num_samples: int, seed: int) -> list
 def label(name: str | os.PathLike) -> str:
     """A name as it is recorded: of something on this machine's disk the last part alone."""
     return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else str(name)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Tells trained weights apart: a hash over the first numbers of every parameter, the same in every dtype."""
-    names_and_numbers = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        held = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a split one, its part here
-        start = held.detach().flatten()[:16].to("cpu", torch.bfloat16).float()
-        names_and_numbers.update(name.encode() + start.numpy().tobytes())
-    return names_and_numbers.hexdigest()[:16]
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from .identity import folder_name
 from .pruner_files import CONFIG_FILE, read_config, read_weights, size_fault, write_pruner
 
 SMALLEST_NORM = 1e-6  # of a hidden state; a smaller one counts as zero
@@ -117,7 +118,8 @@ class TokenPruner(nn.Module):
 
     def scale(self, hidden_states: Tensor) -> Tensor:
         """(batch, tokens, 1): what takes hidden states (batch, tokens, hidden) to unit root mean square."""
-        norm = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(hidden_states.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True, dtype=wide)
         return self.hidden_size**0.5 / norm.clamp(min=SMALLEST_NORM)
 
     def parts(self, module: nn.Module, device: torch.device) -> list[Tensor]:
@@ -180,6 +182,7 @@ class TokenPruner(nn.Module):
         if not issubclass(found, cls):
             raise ValueError(f"{folder} holds a {found.__name__}, which is no {cls.__name__}")
         pruner.load_state_dict(read_weights(folder, config, _shapes(pruner)), assign=True)
+        pruner.origin, pruner.weights_sha256 = folder_name(folder), config["weights_sha256"]
         return pruner.requires_grad_(False).eval()
 
 

@@ -24,6 +24,7 @@ from . import losses
 from .adapters import ModelAdapter
 from .checkpoints import load_checkpoint, save_checkpoint
 from .errors import stopping_waits
+from .identity import fingerprint
 from .kept_states import KeptStates
 from .marks import Marks, load_marks
 from .models import DEMOS, load_model
@@ -33,7 +34,7 @@ from .pruner_files import FILES
 from .recipe import Recipe, plan_batches
 from .records import CHECKPOINT, check
 from .results import check_output, write_text
-from .saliency import fingerprint, label
+from .saliency import label
 from .samples import Batch, Sample
 from .schedule import PruningSchedule
 from .scorers import TokenPruner, pruner_class

@@ -71,15 +71,18 @@ FAMILIES = {
 LAYER_TYPES = {"s": "sliding_attention", "f": "full_attention"}
 
 
-def tiny_model(family="llama", attention="sdpa", layers=6, seed=0, dtype=torch.float32):
+def tiny_model(family="llama", attention="sdpa", layers=6, seed=0, dtype=torch.float32, **changes):
     """A random model of a few thousand weights; `attention` None is what its class chooses by itself.
+
+    Args:
+        changes: to the configuration.
 
     Raises:
         ValueError: if the architecture does not know this attention.
     """
     torch.manual_seed(seed)
     config_class, model_class, options = FAMILIES[family]
-    options = {**SHARED, **options, "num_hidden_layers": layers}
+    options = {**SHARED, **options, **changes, "num_hidden_layers": layers}
     if pattern := options.pop("pattern", None):
         options["layer_types"] = [LAYER_TYPES[letter] for letter in islice(cycle(pattern), layers)]
     model = model_class(config_class(**options))

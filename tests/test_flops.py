@@ -174,6 +174,12 @@ def test_windows_are_read_per_layer():
     assert flops.kv_bytes(config, lengths, torch.bfloat16) == 3 * 2 * 2 * 8 * 2 * (50 + LOCAL_WINDOW - 1)
 
 
+def test_a_window_that_the_family_does_not_heed_counts_nothing():
+    lengths = [50] * LAYERS
+    carried = LlamaConfig(**SIZES, sliding_window=8)  # as a conversion leaves it
+    assert flops.prefill_flops(carried, lengths) == flops.prefill_flops(LlamaConfig(**SIZES), lengths)
+
+
 def test_what_cannot_be_counted_is_refused_by_name():
     config = LlamaConfig(**SIZES)
     with pytest.raises(ValueError, match="5 lengths for a model of 6 layers"):

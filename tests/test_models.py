@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,8 +11,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from sdtp_lib import models
+from sdtp_lib import models, paths
+from sdtp_lib.model_files import Build
 from sdtp_lib.schedule import PruningSchedule
+from sdtp_lib.scorers import TokenPruner
 
 SCHEDULE = PruningSchedule((2, 4))
 SMALL = dict(
@@ -90,6 +96,9 @@ def test_a_hub_model_out_of_reach_is_one_line(monkeypatch):
         assert options["revision"] == "abc" and options["use_safetensors"] and not options["trust_remote_code"]
         raise OSError("cannot connect\nlong explanation")
 
+    config = tiny_model("mistral").config
+    monkeypatch.setattr(models, "build_of", lambda source, revision: Build(config))  # that is read first
+    monkeypatch.setattr(models, "tokenizer_of", lambda source, vocabulary, revision: None)
     monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", refuse)
     with pytest.raises(FileNotFoundError, match="^owner/model is no folder.*: cannot connect$"):
         models.load_model("owner/model", revision="abc")
@@ -168,3 +177,26 @@ def test_pick_device():
 def test_device_that_is_not_there_is_refused_by_name(device):
     with pytest.raises(ValueError, match=device):
         models.pick_device(device)
+
+
+@pytest.mark.slow  # in a process of its own: the place of the cache is read once
+def test_a_model_of_the_hub_is_called_by_its_commit(tmp_path):
+    commit, home = "a" * 40, tmp_path / "models--own--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(commit)
+    shutil.copytree(paths.DEMO_CHECKPOINT, home / "snapshots" / commit)
+    code = """
+from sdtp_lib.identity import fingerprint
+from sdtp_lib.models import load_model, load_pruner
+from sdtp_lib.paths import DEMO_PRUNER
+from sdtp_lib.schedule import PruningSchedule
+from sdtp_lib.scorers import TokenPruner
+for revision in (None, "a" * 40):
+    model, tokenizer = load_model("own/tiny", "float16", "cpu", revision)
+    load_pruner(DEMO_PRUNER, model, PruningSchedule.preset("paper", 14))
+    print(model.name_or_path, fingerprint(model), tokenizer.pad_token)
+"""
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    known = TokenPruner.from_pretrained(paths.DEMO_PRUNER).record["fingerprint"]
+    assert done.stdout.split("\n")[:-1] == [f"own/tiny@{commit} {known} <|pad|>"] * 2, done.stderr

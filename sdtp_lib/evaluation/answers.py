@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..model_files import position_limit
 from ..pruning import TokenPruning
 from ..records import check_asked
 from ..trace import PruningTrace
@@ -101,12 +102,14 @@ def encode_record(
         ValueError: for an unknown dataset or an empty prompt.
     """
     text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
-    return text, *encode(tokenizer, text, model.config.max_position_embeddings - spec.max_new_tokens, spec.chat)
+    limit = position_limit(model.config)
+    room = None if limit is None else limit - spec.max_new_tokens
+    return text, *encode(tokenizer, text, room, spec.chat)
 
 
 def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
     """Greedy answers of one batch, and for each row the prompt tokens present at every layer."""
-    ids, mask = left_pad(prompts, end_tokens(model, tokenizer)[1], model.device)
+    ids, mask = left_pad(prompts, pad_token(tokenizer), model.device)
     with pruning(model) if pruning else nullcontext() as trace:
         out = greedy(model, tokenizer, ids, mask, new_tokens)
     present = tokens_per_layer(trace, [len(prompt) for prompt in prompts], model.config.num_hidden_layers)
@@ -115,18 +118,23 @@ def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning
 
 def greedy(model, tokenizer, ids: Tensor, mask: Tensor, new_tokens: int, **options) -> Tensor:
     """`model.generate` without sampling or beams: prompts (batch, tokens) and up to `new_tokens` more."""
-    end, pad = end_tokens(model, tokenizer)
+    end, pad = end_token(model, tokenizer), pad_token(tokenizer)
     return model.generate(
         input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
         temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end, **options,
     )  # fmt: skip
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int | list[int], int]:
-    """What ends an answer, the model's own token or tokens before the tokenizer's; and what fills up a batch."""
+def end_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | list[int] | None:
+    """What ends an answer: the model's own token or tokens before the tokenizer's; None if only its length does."""
     end = model.generation_config.eos_token_id
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return tokenizer.eos_token_id if end is None else end, pad
+    return tokenizer.eos_token_id if end is None else end
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What fills up a batch. Pads are masked, so without one of its own any token will do, and 0 is in every model."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((token for token in known if token is not None), 0)
 
 
 def left_pad(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -23,10 +23,11 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..identity import pruner_record
 from ..pruning import TokenPruning
 from ..trace import PruningTrace
 from ..versions import with_cache
-from .answers import left_pad, tokens_per_layer
+from .answers import left_pad, pad_token, tokens_per_layer
 from .harness_arguments import check_arguments, load, refuse_oracle
 from .harness_cache import AnswerCache, answer_settings
 from .prompts import cut_middle
@@ -63,7 +64,9 @@ class SDTPLM(HFLM):
     ):
         check_arguments({"batch_size": batch_size, "cache": cache, **options})
         refuse_oracle(hasattr(getattr(pruning, "scorer", None), "show"))
-        super().__init__(model, tokenizer=tokenizer, backend="causal", batch_size=int(batch_size), **options)
+        own = tokenizer if tokenizer.pad_token_id is not None else deepcopy(tokenizer)
+        super().__init__(model, tokenizer=own, backend="causal", batch_size=int(batch_size), **options)
+        self.tokenizer = tokenizer  # to a copy the harness may have added a pad token that the model does not know
         if (self.custom_prefix_token_id or 0) >= model.config.vocab_size:
             raise ValueError(f"prefix_token_id must be below {model.config.vocab_size}, as many tokens the model has")
         self.pruning, self._cuts_middle = pruning, False
@@ -96,12 +99,14 @@ class SDTPLM(HFLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness records with its results; the tokens are means over all prompts so far."""
-        pruning, config = self.pruning, self.model.config
+        pruning, name = self.pruning, self.model.name_or_path
+        commit = "" if os.path.exists(name) else name.partition("@")[2]  # as `load_model` calls one from the Hub
         layers = (self.present / self.prompts).round(4).tolist() if self.prompts else None
         return {
-            "pretrained": self.model.name_or_path, "model_num_parameters": self.model.num_parameters(),
-            "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": config._commit_hash or "",
+            "pretrained": name, "model_num_parameters": self.model.num_parameters(),
+            "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": commit,
             "scorer": type(pruning.scorer).__name__ if pruning else None,
+            "pruner": pruner_record(pruning.scorer, self.model) if pruning else None,
             "schedule": asdict(pruning.schedule) if pruning else None,
             "positions": pruning.positions if pruning else None, "tokens_per_layer": layers,
             "compression": round(layers[0] / float(np.mean(layers)), 4) if layers else None,
@@ -142,10 +147,43 @@ class SDTPLM(HFLM):
         truncation: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """(input_ids, attention_mask), both (batch, longest), of at most `left_truncate_len` tokens a row."""
-        if not self._cuts_middle:
+        if not self._cuts_middle and self.tokenizer.pad_token_id is not None:
             return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
-        prompts = [cut_middle(self.tok_encode(string), left_truncate_len) for string in strings]
-        return left_pad(prompts, self.tokenizer.pad_token_id, "cpu")
+        prompts = [self.tok_encode(string) for string in strings]
+        if self._cuts_middle:
+            prompts = [cut_middle(prompt, left_truncate_len) for prompt in prompts]
+        elif left_truncate_len:
+            prompts = [prompt[-left_truncate_len:] for prompt in prompts]
+        return left_pad(prompts, pad_token(self.tokenizer), "cpu")
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that stands for an empty context.
+
+        Raises:
+            ValueError: if the tokenizer has none to begin or end a text with, and none was given.
+        """
+        if not self._has_prefix:
+            raise ValueError("the tokenizer has no token that begins or ends a text; give prefix_token_id=N")
+        return super().prefix_token_id
+
+    @property
+    def _has_prefix(self) -> bool:
+        known = (self.custom_prefix_token_id, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        return any(token is not None for token in known)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **options
+    ) -> list[int]:
+        """Token ids of a text, at most the last `left_truncate_len`; without a token that could begin it, as it is."""
+        if self._has_prefix:
+            return super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+        special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return self.tokenizer.encode(string, **special)[-left_truncate_len if left_truncate_len else None :]
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str | None:
+        """Text of token ids; None for the end of a text where the tokenizer has none."""
+        return None if tokens is None else super().tok_decode(tokens, skip_special_tokens)
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **generation_kwargs) -> Tensor:
         if self.model.generation_config.eos_token_id is None:
@@ -216,7 +254,7 @@ class SDTPLM(HFLM):
             contexts: one per row.
             continuations: those of each row.
         """
-        pad = self.tokenizer.pad_token_id
+        pad = pad_token(self.tokenizer)
         ids, mask = left_pad(contexts, pad, self.device)
         turns = max(map(len, continuations))
         answers: list[list[tuple[float, bool]]] = [[] for _ in contexts]

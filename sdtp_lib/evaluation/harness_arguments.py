@@ -52,12 +52,14 @@ def load(
     dtype: str = "bfloat16",
     revision: str | None = None,
     device: str | None = None,
+    any_model: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TokenPruning | None]:
     """The model arguments `sdtp` takes besides OPTIONS: (model, tokenizer, pruning).
 
     Args:
         pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
         pruner: folder of the trained pruner; the demo model has its own.
+        any_model: true takes a pruner also if it was trained on a model with other weights.
         schedule: a preset's name; `none` prunes nothing.
         method: `full` (prunes nothing), `sdtp`, or a baseline; not `oracle`.
         positions: see `TokenPruning`.
@@ -72,6 +74,8 @@ def load(
     """
     schedule = "none" if schedule is None else schedule  # as the harness reads the word in an argument string
     check_names(method, schedule, pruner)
+    if not isinstance(any_model, bool):
+        raise ValueError(f"any_model must be true or false, got {any_model!r}")
     refuse_oracle(method == "oracle")
     method = "full" if schedule == "none" else method
     if device == HARNESS_DEVICE and not torch.cuda.is_available():
@@ -79,5 +83,5 @@ def load(
     model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
     trained = None
     if method == "sdtp":
-        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed)
+        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed, any_model)
     return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)

@@ -24,12 +24,14 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..model_files import position_limit
 from ..models import pick_device
 from .longbench import resolve_schedule
 
 Shorten = Callable[[Sequence[dict]], tuple[list[dict], float]]
 ROW = "llmlingua2"  # of Table 1
 
+UNLIMITED = 32768  # tokens of the prompt that the rate is read at where a model has no limit
 KEEP = 1  # the class of LLMLingua-2's checkpoints that keeps a token
 WORDS = re.compile(r"\n|[^\S\n]*(?:\w+|[^\w\s])|[^\S\n]+")
 SENTENCE_ENDS = ".?!\n"
@@ -186,8 +188,9 @@ def at_budget(
 ) -> dict[str, Shorten]:
     """LLMLingua-2 as `compare` and `speed` take a method that shortens records: `compress_records` at one rate.
 
-    The rate is 1 / compression of `schedule` for a prompt that fills the model's positions: as many tokens of each
-    context go through all layers as the schedule leaves on the mean over layers. What is not context stays whole.
+    The rate is 1 / compression of `schedule` for a prompt that fills the model's positions, or of UNLIMITED tokens: as
+    many tokens of each context go through all layers as the schedule leaves on the mean over layers. What is not
+    context stays whole.
 
     Args:
         name: of the classifier, see `Compressor.load`; without one there is no such method.
@@ -199,6 +202,6 @@ def at_budget(
     if name is None:
         return {}
     stages, layers = resolve_schedule(schedule, model), model.config.num_hidden_layers
-    rate = 1 / stages.compression(model.config.max_position_embeddings, layers)
+    rate = 1 / stages.compression(position_limit(model.config) or UNLIMITED, layers)
     compressor = Compressor.load(name, revision, model.device)
     return {ROW: partial(compress_records, compressor=compressor, rate=rate)}

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import results
 from ..baselines import METHODS, make_scorer
 from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
-from ..models import SHAPES, check_pruner_named, load_model, load_pruner
+from ..models import check_pruner_named, check_reads_text, load_model, load_pruner
 from ..placement import check_placement
 from ..pruning import TokenPruning
 from ..schedule import PRESET_NAMES, PruningSchedule
@@ -47,6 +47,7 @@ def evaluate(
     resume: bool = False,
     device_map: str | Mapping[str, int | str] | None = None,
     tensor_parallel: bool = False,
+    any_model: bool = False,
 ) -> dict:
     """Score a model on tasks under one method: what `sdtp evaluate` runs.
 
@@ -59,7 +60,7 @@ def evaluate(
         schedule: a preset's name or a schedule; without effect for `full`.
         limit: records per dataset; None takes all.
         model: `demo` (default), a folder, or a Hub name; see `load_model`.
-        pruner: folder of the trained pruner; the demo model has its own.
+        pruner, any_model: folder of the trained pruner, see `load_pruner`; the demo model has its own.
         output: JSON file to write; every sample goes to `<stem>.samples.jsonl` beside it as soon as its batch is done.
         seed: of the random scorer and of the bootstrap.
         data: folder or Hub name of the records; by default LongBench-mini is embedded, LongBench comes from the Hub.
@@ -106,7 +107,7 @@ def evaluate(
     device = None if tensor_parallel else workers.device(device)
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
-    scorer = load_pruner(pruner, loaded, resolved, seed) if method == "sdtp" else None
+    scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": templates}
     options["workers"] = workers
     if output is not None:
@@ -115,8 +116,9 @@ def evaluate(
             Path(output).unlink(missing_ok=True)
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = results.metadata(
-        schedule=resolved, profile=profile, model=loaded, dtype=dtype, seeds={"seed": seed}, repeats=1, method=method,
-        tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}), batch_size=batch_size,
+        schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
+        method=method, tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}),
+        batch_size=batch_size,
         data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
     )  # fmt: skip
     if workers.count > 1:
@@ -192,10 +194,8 @@ def load_with_tokenizer(
         ValueError: also if the model has no tokenizer.
     """
     where = dict(device_map=device_map, tensor_parallel=tensor_parallel)
-    model, tokenizer = (None, None) if name in SHAPES else load_model(name, dtype, device, revision, **where)
-    if tokenizer is None:
-        raise ValueError(f"model {name} has no tokenizer, so it cannot be evaluated")
-    return model, tokenizer
+    check_reads_text(name, "it cannot be evaluated")
+    return load_model(name, dtype, device, revision, **where)
 
 
 def make_pruning(

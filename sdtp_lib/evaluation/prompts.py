@@ -79,10 +79,13 @@ def cut_middle(ids: list[int], limit: int) -> list[int]:
     return ids if len(ids) <= limit else ids[: limit // 2] + ids[limit // 2 - limit :]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int, chat: bool = False) -> tuple[list[int], bool]:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int | None, chat: bool = False
+) -> tuple[list[int], bool]:
     """Token ids of a prompt, at most `limit`, and whether its middle was cut out (LongBench's way of shortening).
 
     Args:
+        limit: None keeps the prompt whole.
         chat: put the tokenizer's chat template, if it has one, around the (shortened) prompt.
 
     Raises:
@@ -90,6 +93,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int, chat: bo
     """
     chat = chat and bool(tokenizer.chat_template)
     ids = tokenizer(prompt, add_special_tokens=not chat)["input_ids"]
+    if limit is None:
+        return _wrap(tokenizer, prompt) if chat else ids, False
     room = limit - (len(_wrap(tokenizer, "")) if chat else 0)
     if room < 2:
         raise ValueError(f"the model's {limit} positions leave no room for a prompt")

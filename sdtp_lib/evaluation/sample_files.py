@@ -19,10 +19,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..blend import BlendScorer
+from ..identity import fingerprint
 from ..pooled import PooledScorer
 from ..records import SAMPLE, SAMPLES_HEADER, check, check_new
 from ..results import append_jsonl, check_resumable, environment_record
-from ..saliency import fingerprint, label
+from ..saliency import label
 from ..schedule import PruningSchedule
 from ..text_files import decode, parse_json
 
