@@ -230,7 +230,7 @@ def _stored(path: Path, resume: bool) -> dict | None:
     try:
         return read_latency(path, PRESET_NAMES, MODES[0])
     except ValueError as error:
-        raise ValueError(f"cannot resume: {error}") from None
+        raise ValueError(f"cannot resume: {error}; delete it to start over") from None
 
 
 def _free(device: torch.device) -> None:

@@ -1,9 +1,13 @@
-"""Whether a `with pruning(model)` block is open, and which threads are inside a forward pass of it."""
+"""Whether a `with pruning(model)` block is open, and which threads are at work in it."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+NAME = "sdtp_block"  # on a cache, from its first cut on: the block that it is in
 LEFT = "the TokenPruning block was left while the model was still in use; leave it when all that runs inside has ended"
 
 
@@ -15,7 +19,8 @@ class Block:
 
     def __init__(self, open: bool = True):
         self.open = open
-        self._running: set[threading.Thread] = set()
+        self._passes: Counter[threading.Thread] = Counter()  # decoder passes under way; a scorer may run one within one
+        self._calls: Counter[threading.Thread] = Counter()  # calls of `generate` whose first pass is still to come
         self._changed = threading.Condition()
 
     def __deepcopy__(self, memo: dict) -> Block:
@@ -30,26 +35,45 @@ class Block:
             raise ValueError(LEFT)
 
     @property
-    def here(self) -> bool:
-        """Whether what this thread does now is inside: the block is open, or waits for this thread's pass to end."""
-        return self.open or threading.current_thread() in self._running
+    def in_pass(self) -> bool:
+        """Whether this thread is inside a pass of the decoder."""
+        return self._passes[threading.current_thread()] > 0
 
-    def begin_pass(self) -> None:
-        """This thread starts a forward pass; ValueError once the block was left."""
-        with self._changed:
-            self.check()
-            self._running.add(threading.current_thread())
+    @contextmanager
+    def a_pass(self) -> Iterator[None]:
+        """A pass of the decoder in this thread; ValueError once the block was left."""
+        with self._counted(self._passes):
+            self._drop(self._calls)
+            yield
 
-    def end_pass(self) -> None:
-        """This thread's forward pass has ended, well or not."""
-        with self._changed:
-            self._running.discard(threading.current_thread())
-            self._changed.notify_all()
+    @contextmanager
+    def a_call(self) -> Iterator[None]:
+        """A call of `generate` in this thread; ValueError once the block was left."""
+        with self._counted(self._calls):
+            yield
 
     def close(self) -> None:
-        """Let no further pass begin, and wait for those of other threads, which need their hooks to the end."""
+        """Let nothing further begin, and wait for other threads' passes: without its hooks one would go on wrong.
+
+        A call that came before is waited for too, until it finds out, at its first pass, that it came too late.
+        """
+        here = threading.current_thread()
         with self._changed:
             self.open = False
-            here = threading.current_thread()
-            while any(thread.is_alive() for thread in self._running if thread is not here):
-                self._changed.wait(timeout=0.1)  # a thread may die without a word
+            self._changed.wait_for(lambda: not ({*+self._passes} | {*+self._calls}) - {here})
+
+    @contextmanager
+    def _counted(self, threads: Counter[threading.Thread]) -> Iterator[None]:
+        with self._changed:
+            self.check()
+            threads[threading.current_thread()] += 1
+        try:
+            yield
+        finally:
+            self._drop(threads)
+
+    def _drop(self, threads: Counter[threading.Thread]) -> None:
+        with self._changed:
+            threads.subtract([threading.current_thread()])
+            threads += Counter()  # without those at 0 or below
+            self._changed.notify_all()

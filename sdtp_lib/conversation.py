@@ -9,7 +9,9 @@ from torch import Tensor
 from transformers import Cache
 
 from .adapters import ModelAdapter
+from .block import NAME
 from .masks import ABSENT
+from .trace import Prefill
 
 ATTRIBUTE = "sdtp_conversation"  # on the cache itself, so that it lives, is copied and dies with it
 
@@ -21,12 +23,13 @@ class Conversation:
     Attributes:
         batch: rows; positions: "original" or "compact", as its keys were turned.
         total: columns so far.
-        held: keys in each layer's cache after the last pass, and the first layer's `keys` themselves.
+        held: keys in each layer's cache after the last pass, and the first and the last layer's `keys` themselves.
         known: whether all of it went through the engine, so that its pads are known.
         real: (batch, total) bool, False on pads; None while there are none.
         kept: layer -> (batch, n) columns below `dense_from` that its cache was given; a layer not named got all.
         dense_from: from this column on every layer got everything.
         ragged: whether some row kept fewer tokens than another without having pads to show for it.
+        prefill: the trace's entry of its last prompt.
         compressed: layers from whose cache something else (a kvpress press) removed keys; which ones is unknown.
     """
 
@@ -34,13 +37,14 @@ class Conversation:
     positions: str
     total: int = 0
     held: list[int] = field(default_factory=list)
-    keys: Tensor | None = None
+    keys: tuple[Tensor, ...] = ()
     known: bool = True
     real: Tensor | None = None
     kept: dict[int, Tensor] = field(default_factory=dict)
     dense_from: int = 0
     ragged: bool = False
     compressed: set[int] = field(default_factory=set)
+    prefill: Prefill | None = None
 
     @classmethod
     def of(cls, cache: Cache | None, batch: int, positions: str, adapter: ModelAdapter) -> Conversation:
@@ -54,6 +58,8 @@ class Conversation:
             return cls(batch, positions, held=[0] * len(adapter.layers))
         found = getattr(cache, ATTRIBUTE, None)
         if found is None:
+            if hasattr(cache, NAME):
+                raise ValueError("a pruned pass on this cache failed: its layers do not fit each other; prefill anew")
             if len({n for layer, n in enumerate(held) if not cache.layers[layer].is_sliding}) > 1:
                 raise ValueError("this cache was pruned outside of TokenPruning; run its prompt inside")
             start = cache.get_seq_length()
@@ -89,23 +95,26 @@ class Conversation:
         return torch.cat([self.kept[layer].to(device), self.dense(self.dense_from, stop, device)], dim=1)
 
     def same_keys(self, cache: Cache) -> bool:
-        """Whether the first layer's keys are those of the last pass; values are compared if the tensor is another."""
-        keys = cache.layers[0].keys
-        return keys is self.keys or (keys.shape == self.keys.shape and torch.equal(keys, self.keys.to(keys.device)))
+        """Whether the keys are those of the last pass; values are compared if the tensor is another."""
+        return all(
+            new is old or (new.shape == old.shape and torch.equal(new, old.to(new.device)))
+            for new, old in zip(self.ends(cache), self.keys, strict=True)
+        )
 
-    def take_rows(self, rows: Tensor, keys: Tensor) -> Conversation:
-        """The conversation after the cache's rows became `rows` (new batch,) of the old ones.
+    def ends(self, cache: Cache) -> tuple[Tensor, ...]:
+        """The keys of the first and the last layer, which between them depend on all of every row."""
+        return tuple(cache.layers[layer].keys for layer in (0, len(self.held) - 1))
 
-        Args:
-            keys: the first layer's after that.
-        """
+    def take_rows(self, rows: Tensor, cache: Cache) -> Conversation:
+        """The conversation after the rows of its cache became `rows` (new batch,) of the old ones."""
         moved: dict[int, Tensor] = {}
         for columns in self.kept.values():
             if id(columns) not in moved:  # layers between two cuts share theirs, and go on to
                 moved[id(columns)] = columns.index_select(0, rows.to(columns.device))
         kept = {layer: moved[id(columns)] for layer, columns in self.kept.items()}
         real = None if self.real is None else self.real.index_select(0, rows.to(self.real.device))
-        return replace(self, batch=len(rows), real=real, kept=kept, keys=keys, compressed=set(self.compressed))
+        compressed, keys = set(self.compressed), self.ends(cache)
+        return replace(self, batch=len(rows), real=real, kept=kept, keys=keys, compressed=compressed)
 
     def hide(self, real: Tensor) -> None:
         """Treat cached tokens that a newer mask `real` (batch, at least total) hides as pads from now on."""
@@ -123,17 +132,25 @@ class Conversation:
             ValueError: if that is not what happened to the cache, or the columns reach into a prompt that was cut.
         """
         lost = {before - now for before, now in zip(self.held, held, strict=True)}
-        count, full, keys = lost.pop(), self.total, cache.layers[0].keys
+        count, full, keys = lost.pop(), self.total, self.ends(cache)
         windows = [adapter.window(layer) for layer in range(len(held))]
         forgotten = any(window is not None and full >= window for window in windows)  # keys that came back into view
         last = not lost and 0 < count <= full - self.dense_from and not forgotten
-        if not last or not torch.equal(self.keys[:, :, : held[0]].to(keys.device), keys):
+        same = last and all(
+            torch.equal(old[:, :, : new.shape[2]].to(new.device), new)
+            for old, new in zip(self.keys, keys, strict=True)
+        )
+        if not same:
             layer = next(i for i, (before, now) in enumerate(zip(self.held, held, strict=True)) if before != now)
             raise ValueError(
                 f"the cache of layer {layer} held {self.held[layer]} keys after the last pruned pass and now holds "
                 f"{held[layer]}: it was cropped into the pruned prompt, or used outside of TokenPruning"
             )
-        self.total, self.held = full - count, held
+        self.shorten(count, held, cache)
+
+    def shorten(self, count: int, held: list[int], cache: Cache) -> None:
+        """Forget the last `count` columns, of which the cache holds no keys any more but those `held`."""
+        self.total, self.held, self.keys = self.total - count, held, self.ends(cache)
         self.real = None if self.real is None else self.real[:, : self.total]
 
     def check_compression(self, adapter: ModelAdapter) -> None:

@@ -32,7 +32,7 @@ class ForwardPass:
         columns: the same as columns, ABSENT on filler; None if all is present.
         present: tokens present per row, pads excluded.
         prompt: `present` before the first cut.
-        stages: the cuts made.
+        stages: the cuts made; layers: how many layers ran so far.
         checks: flags that must be true, read at the end of the pass, and what is wrong if they are not.
         shared: positions and masks that layers between two cuts share.
     """
@@ -49,6 +49,7 @@ class ForwardPass:
     present: list[int] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
+    layers: int = 0
     checks: list[tuple[Tensor, str]] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
 
@@ -71,7 +72,8 @@ class ForwardPass:
         wanted = (conversation.batch, start + self.tokens)
         if real.shape != wanted:
             fault = f"attention mask of shape {tuple(real.shape)}, expected {wanted}: cached tokens and new ones"
-            raise unseen_cache(fault) if self.cache is None and real.shape[1] > self.tokens else ValueError(fault)
+            unseen = self.cache is None and real.shape[1] > self.tokens
+            raise unseen_cache(f"{fault}. If others are in a cache, it was not seen") if unseen else ValueError(fault)
         before, new = real[:, :start], real[:, start:]
         known = torch.ones_like(before) if conversation.real is None else conversation.real.to(real.device)
         ordered = (new.long().diff(dim=1) >= 0).all(dim=1)
@@ -115,7 +117,7 @@ class ForwardPass:
                 raise unseen_cache(f"the cache of layer {layer} holds {now} keys after {expected} were given to it")
             if now < expected:
                 conversation.compressed.add(layer)
-        conversation.held, conversation.keys, conversation.total = held, cache.layers[0].keys, total
+        conversation.held, conversation.keys, conversation.total = held, conversation.ends(cache), total
         conversation.check_compression(adapter)
         guard(cache)
         setattr(cache, ATTRIBUTE, conversation)

@@ -2,65 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from .block import Block
+from .adapters import ModelAdapter
+from .block import NAME, Block
 from .conversation import ATTRIBUTE
 
-BLOCK = "sdtp_block"  # on the cache, from its first cut on: the block that prunes it
+OUTSIDE = (
+    "this cache was pruned, so its layers hold different tokens, and it cannot be used outside of TokenPruning: go on "
+    "inside `with pruning(model):`, by calls of that model, or prefill a new cache outside"
+)
 
 
 class GuardedCache(DynamicCache):
     """What becomes of a `DynamicCache` that went through the engine; it is made by `guard`, not by its constructor.
 
-    Once it was cut it takes keys inside an open block alone, since its layers hold different tokens, which stock masks
-    and positions do not fit. Where its rows go, what the engine remembers of them goes too.
+    Once it was cut it takes and gives keys inside a pass of the engine alone, since stock masks and positions do not
+    fit its layers. Where its rows go, what the engine remembers of them goes too.
     """
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> Any:
-        """As `DynamicCache.update`.
-
-        Raises:
-            ValueError: outside of every block, if tokens were cut from this cache.
-        """
-        block = getattr(self, BLOCK, None)
-        if block is not None and not block.here:
-            raise ValueError(
-                "this cache was pruned, and the TokenPruning block that pruned it is closed: its layers hold different "
-                "tokens, so go on inside `with pruning(model):`, or prefill a new cache outside"
-            )
+        """As `DynamicCache.update`; ValueError outside of a pruned pass, if tokens were cut from this cache."""
+        self._check()
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
-    def crop(self, count: int) -> None:
-        """Take back the last `-count` tokens of every layer.
+    def __iter__(self) -> Iterator:
+        """As `DynamicCache.__iter__`; ValueError like `update`: a cache made of its parts would know nothing."""
+        self._check()
+        return super().__iter__()
+
+    def crop(self, *args: int, **kwargs: int) -> None:
+        """Take the last `n` tokens of every layer back, as `crop(-n)`.
 
         Raises:
-            ValueError: for a positive count, the number of keys to keep, if tokens were cut from this cache; for more
-                tokens than came after the last prompt that was cut. Nothing is cropped then.
+            ValueError: where tokens were cut: for a positive number, the keys to keep; for more tokens than came after
+                the last prompt that was cut; beyond a window. Nothing is cropped then.
         """
-        conversation = getattr(self, ATTRIBUTE, None)
-        if conversation is not None and conversation.kept:
-            later = conversation.total - conversation.dense_from
-            if count > 0:
-                raise ValueError(
-                    f"a pruned cache cannot be cropped to a length, as crop({count}) asks, since its layers have "
-                    f"different ones; say how many tokens to take back: crop(-n), n at most {later}"
-                )
-            if -count > later:
-                raise ValueError(
-                    f"crop({count}): a cache cannot be cropped into the pruned prompt; {later} tokens came after it"
-                )
-        super().crop(count)
+        (count,) = (*args, *kwargs.values())
+        conversation = self._known()
+        if conversation is None or not conversation.kept:
+            return super().crop(count)
+        later = conversation.total - conversation.dense_from
+        if count > 0:
+            raise ValueError(
+                f"a pruned cache cannot be cropped to a length, as crop({count}) asks, since its layers have different "
+                f"ones; say how many tokens to take back: crop(-n), n at most {later}"
+            )
+        if -count > later:
+            raise ValueError(
+                f"crop({count}): a cache cannot be cropped into the pruned prompt; {later} tokens came after it"
+            )
+        if any(layer.is_sliding and layer.get_seq_length() >= layer.sliding_window for layer in self.layers):
+            raise ValueError(f"crop({count}): a layer slid over its window, so that what comes back into it is lost")
+        if count:
+            super().crop(count)
+            held = [ModelAdapter.cached_keys(self, layer) for layer in range(len(conversation.held))]
+            conversation = replace(conversation)
+            conversation.shorten(-count, held, self)
+            setattr(self, ATTRIBUTE, conversation)
 
     def reset(self) -> None:
-        """As `DynamicCache.reset`; the conversation is forgotten."""
+        """Make it a new cache."""
         super().reset()
-        for name in (ATTRIBUTE, BLOCK):
+        for layer in self.layers:
+            layer.is_initialized = False  # older versions of transformers leave as many zeros
+        for name in (ATTRIBUTE, NAME):
             vars(self).pop(name, None)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -76,18 +88,25 @@ class GuardedCache(DynamicCache):
         self._move(super().batch_repeat_interleave, repeats, lambda rows: rows.repeat_interleave(repeats))
 
     def _move(self, change: Callable[[Any], None], argument: Any, rows_of: Callable[[Tensor], Tensor]) -> None:
-        conversation = getattr(self, ATTRIBUTE, None)
-        if conversation is not None and not conversation.same_keys(self):
-            conversation = None  # something else changed it first, which the next pass must be able to see
+        conversation = self._known()
         change(argument)
         if conversation is not None:
-            keys = self.layers[0].keys
-            rows = rows_of(torch.arange(conversation.batch, device=keys.device))
-            setattr(self, ATTRIBUTE, conversation.take_rows(rows, keys))
+            rows = rows_of(torch.arange(conversation.batch, device=self.layers[0].keys.device))
+            setattr(self, ATTRIBUTE, conversation.take_rows(rows, self))
+
+    def _known(self) -> Any:
+        """Its conversation, unless something else changed the keys since, which the next pass must be able to see."""
+        conversation = getattr(self, ATTRIBUTE, None)
+        return conversation if conversation is not None and conversation.same_keys(self) else None
+
+    def _check(self) -> None:
+        block = getattr(self, NAME, None)
+        if block is not None and not block.in_pass:
+            raise ValueError(OUTSIDE)
 
 
 def guard(cache: Cache, block: Block | None = None) -> None:
-    """Make a `DynamicCache` a guarded one; with `block`, one that takes keys while that block is open alone."""
+    """Make a `DynamicCache` a guarded one; with `block`, one that takes keys in that block's passes alone."""
     cache.__class__ = GuardedCache
     if block is not None:
-        setattr(cache, BLOCK, block)
+        setattr(cache, NAME, block)

@@ -10,6 +10,7 @@ from . import results
 from .records import LATENCY, check
 
 PREFILL_FOLDER = "prefill"  # below a profile's results; beside it, in no folder of their own, lie the end-to-end sweeps
+WORDS = ("error", "memory_error")  # keys of a record that say what went wrong
 # A speedup beside the seconds of another machine, or of more devices, would say nothing.
 ALIKE = ("model", "dtype", "device", "devices", "tensor_parallel")
 

@@ -40,6 +40,12 @@ def gumbel_keep(logits: Tensor, generator: torch.Generator | RowDraws, temperatu
     return (noisy > 0).float() + (soft - soft.detach())
 
 
+def check_trainable(dtype: torch.dtype) -> None:
+    """Raise ValueError for a model in float16, in which a dropped key's weight has no gradient."""
+    if dtype == torch.float16:
+        raise ValueError("training needs bfloat16 or float32: the masks' gradients underflow in float16")
+
+
 class SimulatedPruning:
     """The stages' choices for one batch; `scores` and `alive` grow stage by stage.
 
@@ -107,8 +113,7 @@ class SimulatedPruning:
         """
         if self.adapter.implementation not in ("sdpa", "eager"):
             raise ValueError(f"attention {self.adapter.implementation!r} takes no float mask; train with sdpa or eager")
-        if next(self.adapter.decoder.parameters()).dtype == torch.float16:
-            raise ValueError("training needs bfloat16 or float32: the masks' gradients underflow in float16")
+        check_trainable(next(self.adapter.decoder.parameters()).dtype)
         with ExitStack() as stack:
             for layer in range(self.schedule.layers[0], len(self.adapter.layers)):
                 hook = partial(self._enter_layer, layer)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import update_wrapper
 from typing import Any
@@ -39,21 +39,16 @@ def _no_hook() -> Callable[..., None]:
     return _nothing
 
 
-class _Guarded:
-    """A method of a model behind a check; a copy of the model gets the method itself, bound to the copy."""
+class _Around:
+    """A method of a module with a block around it; a copy of the module gets the method itself, bound to the copy."""
 
-    def __init__(self, method: Callable, check: Callable[..., None]):
-        self.method, self.check = method, check
+    def __init__(self, method: Callable, around: Callable[..., AbstractContextManager]):
+        self.method, self.around = method, around
         update_wrapper(self, method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            self.check(*args, **kwargs)
+        with self.around(*args, **kwargs):
             return self.method(*args, **kwargs)
-        except BaseException:
-            if hasattr(streamer := kwargs.get("streamer"), "end"):
-                streamer.end()  # or whoever reads it in another thread would wait for ever
-            raise
 
     def __deepcopy__(self, memo: dict) -> Callable:
         return deepcopy(self.method, memo)
@@ -67,24 +62,37 @@ def _itself(method: Callable) -> Callable:
 
 
 @contextmanager
+def replaced(module: nn.Module, **arounds: Callable[..., AbstractContextManager]) -> Iterator[None]:
+    """Put something around methods of a module; afterwards each is what it was before, also where it was its own."""
+    own = {name: vars(module)[name] for name in arounds if name in vars(module)}
+    vars(module).update({name: _Around(getattr(module, name), around) for name, around in arounds.items()})
+    try:
+        yield
+    finally:
+        for name in arounds:
+            del vars(module)[name]
+        vars(module).update(own)
+
+
+@contextmanager
 def guarded_generate(model: nn.Module, block: Block) -> Iterator[None]:
     """Let `model.generate` check its arguments first: by the time the model runs, they cannot be seen any more."""
     signature = inspect.signature(model.generate)
 
-    def check(*args: Any, **kwargs: Any) -> None:
-        block.check()
-        given = signature.bind(*args, **kwargs).arguments
-        check_generation({**given, **given.pop("kwargs", {})}, model.generation_config)
+    @contextmanager
+    def generate(*args: Any, **kwargs: Any) -> Iterator[None]:
+        try:
+            with block.a_call():
+                given = signature.bind(*args, **kwargs).arguments
+                check_generation({**given, **given.pop("kwargs", {})}, model.generation_config)
+                yield
+        except BaseException:
+            if hasattr(streamer := kwargs.get("streamer"), "end"):
+                streamer.end()  # or whoever reads it in another thread would wait for ever
+            raise
 
-    def refuse(*args: Any, **kwargs: Any) -> None:
+    def generate_batch(*args: Any, **kwargs: Any) -> AbstractContextManager:
         raise ValueError("generate_batch (continuous batching) is not supported while pruning; use generate")
 
-    checks = {"generate": check, "generate_batch": refuse}
-    own = {name: vars(model)[name] for name in checks if name in vars(model)}
-    vars(model).update({name: _Guarded(getattr(model, name), checks[name]) for name in checks})
-    try:
+    with replaced(model, generate=generate, generate_batch=generate_batch):
         yield
-    finally:
-        for name in checks:
-            del vars(model)[name]
-        vars(model).update(own)

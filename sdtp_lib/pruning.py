@@ -14,7 +14,7 @@ from functools import partial
 from torch import nn
 
 from .adapters import ModelAdapter
-from .model_guards import Hook, guarded_generate
+from .model_guards import Hook, guarded_generate, replaced
 from .refusals import check_call, check_model
 from .session import Session
 from .settings import PruningSettings
@@ -66,7 +66,8 @@ class TokenPruning(PruningSettings):
                 keep(model.register_forward_pre_hook(Hook(_check_call), with_kwargs=True).remove)
                 stack.enter_context(guarded_generate(model, session.block))
             keep(decoder.register_forward_pre_hook(Hook(session.begin), with_kwargs=True).remove)
-            keep(decoder.register_forward_hook(Hook(session.end), with_kwargs=True, always_call=True).remove)
+            keep(decoder.register_forward_hook(Hook(session.end), with_kwargs=True).remove)
+            stack.enter_context(replaced(decoder, forward=session.a_pass))
             for index, layer in enumerate(adapter.layers):
                 hook = Hook(partial(session.enter_layer, index))
                 keep(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,17 +13,18 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from .adapters import ModelAdapter
-from .block import Block
+from .block import NAME, Block
 from .conversation import Conversation
 from .forward import ForwardPass
-from .guarded_cache import BLOCK, GuardedCache, guard
+from .guarded_cache import GuardedCache, guard
 from .layer_kwargs import alibi_of, layer_kwargs, positions_of
 from .masks import ABSENT, take_tokens
 from .scorers import ScoringContext
 from .selection import select, select_ragged
 from .settings import PruningSettings
-from .trace import Prefill, PruningTrace, Stage, append_log
-from .versions import find_cache, output_cache, unseen_cache
+from .trace import PruningTrace, Stage
+from .trace_entry import enter
+from .versions import find_cache, given_cache, output_cache, unseen_cache
 
 STEP = "a pass that continues a cache came as a prompt without one"
 
@@ -40,7 +43,7 @@ class Session:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Before the decoder runs: find out what kind of pass this is, refuse what cannot be right."""
-        self.block.begin_pass()
+        self.block.check()
         if torch.compiler.is_compiling():
             raise ValueError("torch.compile is not supported while pruning; run the model uncompiled")
         if len(args) > 1:
@@ -50,7 +53,7 @@ class Session:
         batch, tokens = (0, 0) if inputs is None else inputs.shape[:2]
         if batch == 0 or tokens == 0:
             raise ValueError("empty prompt: no input_ids or inputs_embeds, or none of the tokens")
-        mask, cache = kwargs.get("attention_mask"), find_cache(kwargs.values())
+        mask, cache = kwargs.get("attention_mask"), given_cache(kwargs)
         self.check(module, mask, cache, kwargs.get("position_ids"))
         conversation = Conversation.of(cache, batch, self.pruning.positions, self.adapter)
         start = conversation.total
@@ -59,7 +62,7 @@ class Session:
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
         forward = ForwardPass(conversation, tokens, mask, prunes, cache)
         forward.stock, forward.counted = self.needs_nothing(forward), kwargs.get("position_ids") is None
-        if hasattr(cache, BLOCK):
+        if hasattr(cache, NAME):
             guard(cache, self.block)  # it goes on in this block, whichever cut it
         self.running.forward = forward
         if not start or cache.get_seq_length() == start:
@@ -71,6 +74,18 @@ class Session:
             name: value for name, value in counted.items() if name in self.parameters and kwargs.get(name) is None
         }
         return args, {**kwargs, **missing}
+
+    @contextmanager
+    def a_pass(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Around the decoder's own `forward`, however it ends."""
+        if getattr(self.running, "forward", None) is None:
+            raise ValueError("call the model, not its forward method: pruning works in the hooks of a call")
+        try:
+            with self.block.a_pass():
+                yield
+        except BaseException:
+            self.running.forward = None
+            raise
 
     @staticmethod
     def check(module: nn.Module, mask: Any, cache: Any, position_ids: Tensor | None) -> None:
@@ -115,7 +130,7 @@ class Session:
 
     def look_at_cache(self, forward: ForwardPass, layer: int, args: tuple, kwargs: dict) -> None:
         """Find the cache that a layer gets; ValueError if it, or what came with it, is not that of this pass."""
-        seen = find_cache((*args, *kwargs.values()))
+        seen, forward.layers = find_cache((*args, *kwargs.values())), forward.layers + 1
         if forward.cache is None and layer == 0:
             forward.cache = seen  # the decoder made one
             mask, alibi, ids = (kwargs.get(name) for name in ("attention_mask", "alibi", "position_ids"))
@@ -205,10 +220,9 @@ class Session:
 
     def end(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         """After the decoder ran: check the scores, remember what the cache holds, write trace and log."""
-        self.block.end_pass()
-        forward, self.running.forward = getattr(self.running, "forward", None), None
-        if output is None:
-            return  # the pass failed; there is nothing to remember
+        forward, self.running.forward = self.running.forward, None
+        if forward.layers != len(self.adapter.layers):
+            raise unseen_cache(f"{forward.layers} of {len(self.adapter.layers)} layers ran where pruning saw them")
         checks = [check for check in forward.checks if not check[0].is_meta]  # on the meta device there are no values
         if checks:
             good = torch.stack([flag.to(checks[0][0].device) for flag, _ in checks]).tolist()
@@ -216,30 +230,9 @@ class Session:
                 raise ValueError(checks[good.index(False)][1])
         cache, found = forward.cache, output_cache(output)
         asked = kwargs.get("use_cache")
-        caching = module.config.use_cache if asked is None else asked
+        caching = getattr(module.config, "use_cache", None) if asked is None else asked
         if found is not cache if found is not None else caching:
             raise unseen_cache("the decoder used a cache that its layers were not seen to get")
         if cache is not None:
             forward.remember(cache, self.adapter)
-        if forward.tokens > 1 and not forward.prunes and self.trace.prefills:
-            self.trace.last.uncut += forward.tokens
-        elif forward.tokens > 1 or forward.prunes:  # never silently off
-            kept = {stage.layer: stage.kept for stage in forward.stages}
-            lengths, sizes = self.adapter.cache_lengths(cache), self.adapter.cache_bytes(cache)
-            self.trace.prefills.append(Prefill(forward.tokens, kept, lengths, sizes, self.reason(forward)))
-            if self.pruning.log is not None:
-                append_log(self.pruning.log, forward.stages)
-
-    def reason(self, forward: ForwardPass) -> str | None:
-        """Why this prefill cut nothing, or None if it cut something."""
-        if not forward.prunes:
-            return "the cache was not empty, and prune='first'"
-        if any(kept < present for stage in forward.stages for present, _, kept, *_ in stage.counts):
-            return None
-        if not forward.stages:
-            return "the schedule has no stages"
-        if max(forward.prompt) < self.pruning.min_prompt_tokens:
-            return f"prompt shorter than min_prompt_tokens={self.pruning.min_prompt_tokens}"
-        if set(self.pruning.schedule.ratios) == {1.0}:
-            return "keep_ratio is 1"
-        return "prompt too short: all of its tokens are forced to stay"
+        enter(self.trace, forward, self.adapter, self.pruning)

@@ -27,6 +27,7 @@ from .errors import stopping_waits
 from .identity import fingerprint
 from .kept_states import KeptStates
 from .marks import Marks, load_marks
+from .masking import check_trainable
 from .models import DEMOS, load_model
 from .objective import Objective
 from .passes import layer_inputs
@@ -113,6 +114,7 @@ class Trainer:
         self.workers = workers or Workers()
         self.model, self.adapter = model, ModelAdapter.of(model)
         self.schedule, self.recipe, self.output = schedule, recipe, output
+        check_trainable(model.dtype)
         if not schedule.layers:
             raise ValueError("the schedule has no stages, so there is nothing to train")
         schedule.check_model(len(self.adapter.layers))

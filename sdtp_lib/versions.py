@@ -6,7 +6,7 @@ A cache is looked for by its type, so that a new name for it changes nothing her
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,19 @@ CACHE_NAMES = ("cache", "past_key_values")  # arguments of a model: from 5.24 on
 
 def find_cache(values: Iterable[Any]) -> Cache | None:
     """The cache among a call's arguments or a model's outputs, whatever it is called there; None if there is none."""
-    return next((value for value in values if isinstance(value, Cache)), None)
+    for value in values:  # a plain loop: it runs at every layer of every step
+        if isinstance(value, Cache):
+            return value
+    return None
+
+
+def given_cache(arguments: Mapping[str, Any]) -> Cache | None:
+    """The cache that a call hands to a model; ValueError for something else by its name."""
+    for name in CACHE_NAMES:
+        given = arguments.get(name)
+        if given is not None and not isinstance(given, Cache):
+            raise unseen_cache(f"{name} is a {type(given).__name__}, not a DynamicCache")
+    return find_cache(arguments.values())
 
 
 def output_cache(output: Any) -> Cache | None:

@@ -286,6 +286,9 @@ def test_what_was_printed_in_vain_is_no_success():
     process.stderr.close()
 
 
+SIDE = {"prefill_latency_seconds": 1.0}
+
+
 def latency_file(path, **records):
     path.write_text(json.dumps({"metadata": {"config": "none"}, "results": records}))
     return path
@@ -294,10 +297,10 @@ def latency_file(path, **records):
 @pytest.mark.parametrize(
     "results, words",
     [
-        ({"long": {}}, "results 'long' is no length with a record"),
-        ({"64": 3}, "results '64' is no length with a record"),
-        ({"64": {"speedup": {"prefill": "2"}}}, "results 64 speedup.prefill is no number"),
-        ({"64": {"baseline": {"kv_lens_after_prefill": [1, "2"]}}}, "results 64 baseline.kv_lens_after_prefill"),
+        ({"long": {}}, 'field results: found "long", wanted a length in tokens'),
+        ({"64": 3}, "field results.64: found 3, wanted a JSON object"),
+        ({"64": {"baseline": SIDE, "speedup": {"prefill": "2"}}}, 'field results.64.speedup.prefill: found "2"'),
+        ({"64": {"baseline": {**SIDE, "kv_lens_after_prefill": [1, "2"]}}}, "results.64.baseline.kv_lens_after_prefill"),
     ],
 )
 def test_a_damaged_latency_file_is_named_with_its_field(tmp_path, monkeypatch, capsys, results, words):

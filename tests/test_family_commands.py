@@ -7,6 +7,7 @@ from folders import run, save_model, save_pruner, write_pairs
 from small_records import write_records
 
 from sdtp_lib.adapters import FAMILIES
+from sdtp_lib.identity import fingerprint
 from sdtp_lib.scorers import TokenPruner
 
 TINY = {"gemma3_text": "gemma3"}  # family -> its name among the tests' tiny models
@@ -37,6 +38,16 @@ def test_mark_and_train(family, home, capsys):
     assert run(capsys, "train", *model, "--marks", marks, "--epochs", 1, "--output", out) == (0, [])
     record = TokenPruner.from_pretrained(out).record
     assert record["fingerprint"] == TokenPruner.from_pretrained(home / f"{family}-pruner").record["fingerprint"]
+
+
+def test_training_in_float16_is_refused_before_anything_is_written(home, capsys):
+    model = save_model(home / "float16")
+    pairs, marks, out = write_pairs(home / "few.jsonl", 3), home / "float16-marks", home / "float16-trained"
+    common = ("--model", home / "float16", "--dtype", "float16")
+    assert run(capsys, "mark", *common, "--data", pairs, "--num-samples", 3, "--output", marks) == (0, [])
+    assert json.loads((marks / "manifest.json").read_text())["fingerprint"] == fingerprint(model)
+    status, said = run(capsys, "train", *common, "--marks", marks, "--output", out)
+    assert status == 2 and "bfloat16 or float32" in said[0] and not out.exists()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -29,7 +29,7 @@ def few_tasks(monkeypatch):
     monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
 
 
-class Loaded(Exception):
+class Loaded(BaseException):
     """Options that are fine get as far as the model."""
 
 

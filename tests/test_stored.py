@@ -2,6 +2,7 @@
 
 import pytest
 from helpers import tiny_model
+from result_files import latency_document
 
 from sdtp_lib import paths, results
 from sdtp_lib.stored import stored_or_measured, stored_or_swept, stored_sweep
@@ -13,7 +14,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setenv("SDTP_RESULTS", str(tmp_path / "mine"))
     results.write_json(tmp_path / "results/long/costs.json", {"metadata": {}, "data": [1, 2]})
-    latency = {"metadata": {"config": "keep09", "mode": "prefill"}, "results": {"64": {}}}
+    latency = latency_document("keep09", (64,), mode="prefill")
     results.write_json(tmp_path / "results/long/prefill/latency_results_keep09.json", latency)
     return tmp_path
 
@@ -31,8 +32,7 @@ def test_data_are_stored_or_measured_and_written(repository):
 
 def test_sweeps_are_stored_or_run_into_the_folder(repository):
     def run(folder):
-        document = {"metadata": {"config": "keep07", "mode": "prefill"}, "results": {"32": {}}}
-        results.write_json(folder / "latency_results_keep07.json", document)
+        results.write_json(folder / "latency_results_keep07.json", latency_document("keep07", (32,), mode="prefill"))
 
     stored = stored_or_swept("long", ["keep09"], "prefill", "demo", run)
     assert list(stored["keep09"]["results"]) == ["64"] and stored == stored_sweep("long", ["keep09"], "prefill")

@@ -158,7 +158,9 @@ def test_an_answer_beyond_a_window_cannot_be_taken_back():
 
 
 def add_to_one_layer(cache):
-    cache.update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), 4)
+    with pytest.raises(ValueError, match="outside of TokenPruning"):
+        cache.update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), 4)
+    cache.layers[4].update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8))
 
 
 @pytest.mark.parametrize("change", [crop, add_to_one_layer])
