@@ -58,7 +58,7 @@ def explore(
         FileNotFoundError: if prompt, model or pruner are not there. Nothing is written in either case.
     """
     check_names("sdtp", schedule, pruner)
-    results.check_output(output)
+    results.check_output(output, inputs=[prompt_file])
     positive("new_tokens", new_tokens)
     check_seed(seed)
     if str(compare) not in COMPARED and not Path(compare).is_dir():

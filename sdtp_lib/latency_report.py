@@ -68,7 +68,7 @@ def latency_table(
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}; known: {', '.join(MODES)}")
     if output is not None:
-        results.check_output(output)
+        results.check_output(output, inputs=[baseline, sdtp09, sdtp08, sdtp07])
     files = dict(zip(CONFIGS, map(os.fspath, (baseline, sdtp09, sdtp08, sdtp07)), strict=True))
     documents = {method: read_latency(path, CONFIGS[method], mode) for method, path in files.items()}
     check_alike({files[method]: document for method, document in documents.items()}, mode)

@@ -58,16 +58,17 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
     write_text(path, _dumps(path, data, indent=2) + "\n")
 
 
-def check_output(path: str | os.PathLike, folder: bool = False) -> None:
+def check_output(path: str | os.PathLike, folder: bool = False, inputs: Iterable[str | os.PathLike] = ()) -> None:
     """Refuse an output that cannot be written; asked before long work, not after it.
 
     What really counts is tried: a file is written where the first one of the output will be, and removed.
 
     Args:
         folder: whether `path` is a folder that files go to.
+        inputs: files that are read, none of which the output may be.
 
     Raises:
-        ValueError: for a file where a folder is wanted, or the other way round.
+        ValueError: for a file where a folder is wanted, or the other way round, or one that is read.
         OSError: of the system's own kind and number, if no file can be written there.
     """
     path = Path(path)
@@ -78,6 +79,8 @@ def check_output(path: str | os.PathLike, folder: bool = False) -> None:
             raise ValueError(f"output {path} is a folder; give a file name")
         if not folder and path.exists() and not path.is_file():  # it would be replaced, also /dev/null
             raise ValueError(f"output {path} is no regular file; give a file name")
+        if same := [name for name in inputs if os.path.exists(name) and path.exists() and path.samefile(name)]:
+            raise ValueError(f"output {path} is the input {same[0]}; give another file name")
         absolute = path.absolute()
         above = [absolute, *absolute.parents] if folder else absolute.parents
         nearest = next(place for place in above if os.path.lexists(place))
