@@ -132,11 +132,14 @@ def inspect_prompt(
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
     options = {"max_new_tokens": new_tokens, "do_sample": False}
-    with torch.inference_mode():
-        full = model.generate(**inputs, **options)
-        with TokenPruning(stages, pruner, log=partial)(model) as trace:
-            pruned = model.generate(**inputs, **options)
-    os.replace(partial, log)
+    try:
+        with torch.inference_mode():
+            full = model.generate(**inputs, **options)
+            with TokenPruning(stages, pruner, log=partial)(model) as trace:
+                pruned = model.generate(**inputs, **options)
+        os.replace(partial, log)
+    finally:
+        partial.unlink(missing_ok=True)
     layers = model.config.num_hidden_layers
     return {
         "tokens": tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()),

@@ -178,6 +178,16 @@ def test_a_file_of_a_folder_that_cannot_be_written_is_found_as_early(nothing_loa
     check_refused(["train", *COMMANDS["train"]], [f"out/{name} is a folder"], capsys)
 
 
+def test_an_output_that_is_the_input_is_refused(nothing_loads, capsys):
+    (nothing_loads / "mine").write_text("a prompt")
+    (nothing_loads / "link").symlink_to("mine")
+    for name in ("mine", "link", "./mine"):
+        check_refused(["explore", "--prompt-file", "mine", "--output", name], ["is the input mine"], capsys)
+        report = [*COMMANDS["report"][:6], "--sdtp07", "mine", "--mode", "prefill", "--output", name]
+        check_refused(["report", *report], ["is the input mine"], capsys)
+    assert (nothing_loads / "mine").read_text() == "a prompt"
+
+
 def test_the_samples_beside_a_result_are_tried_too(nothing_loads, capsys):
     (nothing_loads / "out.samples.jsonl").mkdir()
     check_refused(["evaluate", *COMMANDS["evaluate"]], ["out.samples.jsonl is a folder"], capsys)
