@@ -60,6 +60,6 @@ def _cache_name(model: type[nn.Module]) -> str:
 def unseen_cache(what: str) -> ValueError:
     """The error for a pass of which pruning cannot tell what is cached: never silently off, never silently wrong."""
     return ValueError(
-        f"{what}: transformers {transformers.__version__} handles its cache in a way that pruning does not know; "
+        f"{what}: transformers {transformers.__version__} does this in a way that pruning does not know; "
         "use a version that the README names as tested"
     )

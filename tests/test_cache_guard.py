@@ -266,3 +266,164 @@ def test_a_copy_of_the_model_made_inside_is_a_model_of_its_own():
             assert torch.equal(generate(copy, ids, mask)[1], pruned_logits)
         copy.lm_head.weight.zero_()
         assert not generate(copy, ids, mask)[1].any()
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("copied", ["before", "inside"])
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "gemma3", "bloom"])
+def test_another_model_is_outside_even_while_the_block_is_open(family, copied, tokens):
+    model, (ids, _) = tiny_model(family, None), random_prompts([40])
+    more, twin = random_prompts([tokens], seed=5)[0], deepcopy(model)
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        twin = deepcopy(model) if copied == "inside" else twin
+        with pytest.raises(ValueError, match=OUTSIDE):
+            twin(more, past_key_values=cache)
+        assert torch.isfinite(model(more, past_key_values=cache).logits).all()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+@pytest.mark.parametrize("layer", [0, 4])
+def test_a_pass_that_breaks_off_leaves_the_guard_on(error, layer):
+    model, (ids, _), more = tiny_model(), random_prompts([40]), random_prompts([1], seed=5)[0]
+
+    def fail(*args):
+        raise error
+
+    with torch.no_grad():
+        with pruned(model, positions="compact"):
+            cache = model(ids, use_cache=True).past_key_values
+            handle = model.model.layers[layer].register_forward_pre_hook(fail)
+            with pytest.raises(error):
+                model(ids)  # quite another prompt
+            handle.remove()
+            with pytest.raises(ValueError, match=OUTSIDE):
+                cache.update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8), 4)
+        with pytest.raises(ValueError, match=OUTSIDE):
+            model(more, past_key_values=cache)
+
+
+def test_leaving_does_not_wait_for_a_worker_whose_pass_broke_off():
+    model, (ids, _) = tiny_model(), random_prompts([40])
+    broke, end = threading.Event(), threading.Event()
+
+    def fail(*args):
+        raise SystemExit
+
+    def run():
+        try:
+            model(ids)
+        except SystemExit:
+            broke.set()
+        assert end.wait(60)  # as the workers of a pool live on
+
+    handle = model.model.layers[4].register_forward_pre_hook(fail)
+    with pruned(model):
+        thread, _ = in_thread(run)
+        assert broke.wait(60)
+    handle.remove()
+    end.set()
+    thread.join(60)
+
+
+class NotANumber:
+    def score(self, layer, hidden_states, context):
+        return torch.full(hidden_states.shape[:2], torch.nan)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "gemma3"])
+def test_a_cache_whose_pruned_pass_failed_is_refused(family):
+    model, (ids, _), more = tiny_model(family), random_prompts([40]), random_prompts([5], seed=5)[0]
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        with TokenPruning(SCHEDULE, NotANumber())(model), pytest.raises(ValueError, match="NaN"):
+            model(ids, past_key_values=cache)
+        with pruned(model), pytest.raises(ValueError, match="a pruned pass on this cache failed"):
+            model(more, past_key_values=cache)
+        with pytest.raises(ValueError, match=OUTSIDE):
+            model(more, past_key_values=cache)
+
+
+def test_a_call_that_came_before_the_end_finds_out_at_its_first_pass():
+    model, (ids, mask) = tiny_model(), random_prompts([40])
+    checked, go = threading.Event(), threading.Event()
+
+    class Holds(BaseStreamer):  # it is given the prompt before the first pass
+        def put(self, value):
+            checked.set()
+            assert go.wait(60)
+
+        def end(self):
+            pass
+
+    with pruned(model) as trace:
+        thread, found = in_thread(lambda: generate(model, ids, mask, streamer=Holds()))
+        assert checked.wait(60)
+        threading.Timer(0.3, go.set).start()
+    thread.join(60)
+    assert isinstance(found[0], ValueError) and "block was left" in str(found[0]) and not trace.prefills
+
+
+def test_rows_of_one_ending_that_moved_layer_by_layer_are_seen():
+    """The first layer's window holds the same keys in both rows; the last layer's depend on all of a row."""
+    model, (ids, _) = tiny_model("mistral-window"), random_prompts([40, 40])
+    ids[:, -8:] = ids[:1, -8:]
+    cache = prefilled(model, ids)
+    ROWS["layer by layer"](cache, [1, 0])
+    with pruned(model), torch.no_grad(), pytest.raises(ValueError, match="keys of this cache were changed"):
+        model(ids[:, :5], past_key_values=cache)
+
+
+def test_parts_of_a_cut_cache_make_no_new_one():
+    cache = prefilled(tiny_model("mistral-window"), random_prompts([40])[0])
+    with pytest.raises(ValueError, match=OUTSIDE):
+        DynamicCache(cache)
+
+
+def test_crops_add_up_and_rows_may_move_after_them():
+    model, (ids, _), more = tiny_model(), random_prompts([40]), random_prompts([7], seed=5)[0]
+    expected = Reference(model, SCHEDULE, PRUNER).run(torch.cat([ids[0], more[0]]), 40)[0][40:]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        model(more, past_key_values=cache)
+        cache.crop(0)
+        cache.crop(-3)
+        with pytest.raises(ValueError, match=r"crop\(-5\).*4 tokens came after"):
+            cache.crop(-5)
+        cache.crop(-4)
+        cache.batch_repeat_interleave(2)
+        for ours in model(more.expand(2, -1), past_key_values=cache).logits:
+            assert close(ours, expected)
+
+
+def test_a_crop_that_one_layer_cannot_follow_changes_none():
+    model, (ids, _), more = tiny_model("gemma3"), random_prompts([40]), random_prompts([5], seed=5)[0]
+    expected = Reference(model, SCHEDULE, PRUNER).run(torch.cat([ids[0], more[0], more[0]]), 40)[0][45:]
+    with pruned(model), torch.no_grad():
+        cache = model(ids, use_cache=True).past_key_values
+        model(more, past_key_values=cache)
+        with pytest.raises(ValueError, match="slid over its window"):
+            cache.crop(-5)
+        assert close(model(more, past_key_values=cache).logits[0], expected)
+
+
+def test_uncut_tokens_are_counted_with_the_prompt_that_they_continue():
+    model, (ids, _), more = tiny_model(), random_prompts([40]), random_prompts([5], seed=5)[0]
+    with pruned(model) as trace, torch.no_grad():
+        first = model(ids, use_cache=True).past_key_values
+        model(ids[:, :30], use_cache=True)
+        model(more, past_key_values=first)
+    assert [(prefill.tokens, prefill.uncut) for prefill in trace.prefills] == [(40, 5), (30, 0)]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_layers_that_run_unseen_are_an_error(cached):
+    """Of a version that calls a layer's forward method, no hook of the layer runs."""
+    model, (ids, _) = tiny_model(), random_prompts([40])
+    with pruned(model), torch.no_grad():
+        for layer in model.model.layers:
+            layer._forward_pre_hooks.clear()
+        with pytest.raises(ValueError, match="0 of 6 layers ran where pruning saw them"):
+            model(ids, use_cache=cached)
+        with pytest.raises(ValueError, match="call the model, not its forward"):
+            model.model.forward(ids)

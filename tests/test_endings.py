@@ -310,7 +310,7 @@ def latency_file(path, **records):
         ({"long": {}}, 'field results: found "long", wanted a length in tokens'),
         ({"64": 3}, "field results.64: found 3, wanted a JSON object"),
         ({"64": {"baseline": SIDE, "speedup": {"prefill": "2"}}}, 'field results.64.speedup.prefill: found "2"'),
-        ({"64": {"baseline": {**SIDE, "total_latency_seconds": "2"}}}, "field results.64.baseline.total_latency_seconds"),
+        ({"64": {"baseline": {**SIDE, "total_latency_seconds": "2"}}}, "field results.64.baseline.total_latency"),
     ],
 )
 def test_a_damaged_latency_file_is_named_with_its_field(tmp_path, monkeypatch, capsys, results, words):

@@ -16,7 +16,7 @@ from sdtp_lib.versions import CACHE_NAMES, find_cache, output_cache, with_cache
 SCHEDULE = schedule_of()
 PRUNER = tiny_pruner(SCHEDULE.layers)
 FAMILIES = ["llama", "gemma3", "bloom", "gpt_oss"]
-UNSEEN = f"transformers {transformers.__version__} handles its cache in a way that pruning does not know"
+UNSEEN = f"transformers {transformers.__version__} does this in a way that pruning does not know"
 
 
 class Box:
