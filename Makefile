@@ -6,9 +6,8 @@ NEWEST := .venv-newest/bin/python
 # Torch goes first and alone: later installs then find it there, whichever build it is, and do not choose another.
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
-ENGINE_TESTS := $(addprefix tests/test_,$(addsuffix .py,schedule selection scorers pruner_files pruning families turns \
-  generation robustness versions cache_guard placement tensor_parallel tensor_parallel_commands compressed_cache baselines \
-  saliency flops limits question blend pooled))
+ENGINE_TESTS := tests/pruning tests/scorers $(addprefix tests/,$(addsuffix .py,models/test_placement training/test_saliency \
+  latency/test_flops latency/test_flop_estimates cli/test_tensor_parallel_commands))
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 TIMING := notebooks/04_prefill_benchmark.ipynb notebooks/05_end2end_benchmark.ipynb
@@ -31,15 +30,16 @@ test-slow: install ## the tests that take longer
 test-newest: ## the engine's tests on the newest transformers 5, whatever pyproject.toml allows, in an environment of its own
 	$(PYTHON) -m venv .venv-newest
 	$(NEWEST) $(PIP) $(TORCH)
-	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" accelerate hypothesis packaging pytest "pandas<3" tabulate
+	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" accelerate hypothesis jsonschema packaging pytest "pandas<3" tabulate
 	$(NEWEST) tests/newest.py
 	PYTHONPATH=. $(NEWEST) -m pytest $(ENGINE_TESTS)
 
 notebooks: install ## execute the notebooks in place, as they are stored
-	$(BIN)/python -c "import sys; from sdtp_lib.reproduce import store; [store(name) for name in sys.argv[1:]]" notebooks/*.ipynb
+	$(BIN)/python -c "import sys; from sdtp_lib.runner.execution import store; [store(name) for name in sys.argv[1:]]" notebooks/*.ipynb
 
-lint: install
+lint: install ## style, and the law of the house: who may import whom
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 install: $(INSTALLED)
 

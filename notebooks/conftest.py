@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 
-from sdtp_lib.reproduce import KERNEL, OFFLINE
+from sdtp_lib.runner.execution import KERNEL, OFFLINE
 
 FOLDER = tempfile.mkdtemp()
 OUTPUT = {"SDTP_RESULTS": f"{FOLDER}/results", "SDTP_FIGURES": f"{FOLDER}/figures"}

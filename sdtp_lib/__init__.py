@@ -3,29 +3,18 @@
 Importing this package runs nothing and patches nothing; a public name loads its module when it is first used.
 """
 
-from importlib import import_module
+from .lazy import hand_on
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "PruningSchedule": "schedule",
-    "TokenPruning": "pruning",
-    "TokenPruner": "scorers",
-    "QuestionAwarePruner": "question",
-    "BlendScorer": "blend",
-    "PooledScorer": "pooled",
-    "load_model": "models",
-    "load_pruner": "models",
-}
-__all__ = ["__version__", *_HOMES]
-
-
-def __getattr__(name: str):
-    """The public object `name`, from the module it lives in."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = hand_on(
+    __name__,
+    {
+        "pruning.schedule": ["PruningSchedule"],
+        "pruning.context": ["TokenPruning"],
+        "scorers.token_pruner": ["TokenPruner"],
+        "scorers.question_aware": ["QuestionAwarePruner"],
+        "scorers.blend": ["BlendScorer"],
+        "scorers.pooled": ["PooledScorer"],
+        "models.loading": ["load_model", "load_pruner"],
+    },
+)

@@ -10,11 +10,11 @@ ROOT = PACKAGE.parent  # the repository; of a package that was installed without
 NOTEBOOKS = ROOT / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 LEDGER = "REPRODUCTION.md"  # among the results of all profiles
-TEMPLATES = PACKAGE / "templates"
-DEMO_CHECKPOINT = PACKAGE / "demo" / "checkpoint"
-DEMO_PRUNER = PACKAGE / "demo" / "pruner"
-DENSE_CHECKPOINT = PACKAGE / "demo" / "dense_checkpoint"
-QUESTION_PRUNERS = PACKAGE / "demo" / "question_pruners"  # <model>/<design>
+TEMPLATES = PACKAGE / "explorer" / "templates"
+DEMO_CHECKPOINT = PACKAGE / "data" / "demo" / "checkpoint"
+DEMO_PRUNER = PACKAGE / "data" / "demo" / "pruner"
+DENSE_CHECKPOINT = PACKAGE / "data" / "demo" / "dense_checkpoint"
+QUESTION_PRUNERS = PACKAGE / "data" / "demo" / "question_pruners"  # <model>/<design>
 
 
 def results(profile: str | None = None) -> Path:

@@ -6,17 +6,14 @@ import json
 import numbers
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import paths, text_files
 from .errors import stopping_waits
 
-LOADED = object()  # stands for the pruners that were loaded for a model
 RESUME_KEYS = ("schedule", "model", "device", "devices", "torch", "transformers", "dtype")
 PROBE_BYTES = 4096  # a block, so that a full disk is found as well
 
@@ -144,63 +141,6 @@ def read_json(path: str | os.PathLike) -> Any:
     return text_files.read_json(path, "result file", "copy it again, or run again what wrote it")
 
 
-def environment_record(model: Any = None) -> dict[str, Any]:
-    """Device, versions and commit of this run, as plain JSON values; of a model laid over several also which `devices`.
-
-    Args:
-        model: whose `device` counts; anything without one stands for the GPU if there is one, else the CPU.
-    """
-    import torch
-
-    device = getattr(model, "device", None) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    places = getattr(model, "hf_device_map", None) or {}
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        **({"devices": sorted(map(str, {*places.values()}))} if len({*places.values()}) > 1 else {}),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        **_commit(),
-    }
-
-
-def metadata(
-    *, profile: str | None, model: Any, dtype: str | None = None, schedule: Any = None, pruner: Any = LOADED, **details
-) -> dict:
-    """What every result file carries: what was run, and `environment_record`.
-
-    Args:
-        profile: name of the profile, or None outside of one.
-        model: a loaded model or the name of one; of a local folder only the last part is recorded.
-        dtype: by default the model's own.
-        schedule: a `PruningSchedule`, or None.
-        pruner: the scorer that pruned, or None, see `identity.pruner_record`; by default those that
-            `models.load_pruner` has loaded for the model so far.
-        details: further JSON values, such as seeds and repeats.
-    """
-    from .identity import pruner_record, pruners_of  # torch is slow to import, and not every caller needs it
-
-    name = str(getattr(model, "name_or_path", model))
-    if pruner is LOADED:
-        pruner = pruners_of(model)
-        pruner = pruner[0] if len(pruner) == 1 else pruner or None
-    else:
-        pruner = pruner_record(pruner, model)
-    if dtype is None and hasattr(model, "dtype"):
-        dtype = str(model.dtype).removeprefix("torch.")
-    return {
-        "profile": profile,
-        "model": Path(name).name if os.path.isdir(name) else name,
-        "dtype": dtype,
-        "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
-        "pruner": pruner,
-        **details,
-        **environment_record(model),
-    }
-
-
 def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str] = RESUME_KEYS) -> None:
     """Raise ValueError, naming the first of `keys` that differs, unless a run recorded as `old` may go on as `new`."""
     for key in keys:
@@ -245,30 +185,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} has no JSON form")
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> dict[str, Any]:
-    """The repository's commit and whether the library differs from it; nothing outside a checkout."""
-    if not (paths.ROOT / ".git").exists():  # an installed copy must not report a repository around it
-        return {"commit": None, "modified": None}
-    try:
-        return {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain", "--", "sdtp_lib"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(paths.ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def stored(profile: str, name: str) -> dict:

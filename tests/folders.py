@@ -7,8 +7,8 @@ from helpers import HIDDEN, tiny_model
 from small_records import small_tokenizer
 
 from sdtp_lib.cli import main
-from sdtp_lib.identity import fingerprint
-from sdtp_lib.scorers import TokenPruner
+from sdtp_lib.models.identity import fingerprint
+from sdtp_lib.scorers.token_pruner import TokenPruner
 
 LAYERS = 6
 

@@ -35,7 +35,8 @@ from transformers import (
 )
 
 from sdtp_lib import PruningSchedule, TokenPruning
-from sdtp_lib.scorers import ScoringContext, TokenPruner
+from sdtp_lib.pruning.scoring import ScoringContext
+from sdtp_lib.scorers.token_pruner import TokenPruner
 
 VOCABULARY, HIDDEN = 97, 32
 SHARED = dict(

@@ -1,6 +1,7 @@
 """Small result files as the notebooks write them, for the tests of reports, ledger and plots."""
 
-from sdtp_lib import paper_numbers, results
+from sdtp_lib import paper as paper_numbers
+from sdtp_lib import results
 
 METADATA = {"profile": "demo", "model": "demo", "dtype": "bfloat16", "device": "a processor"}
 SPEEDUPS = {"keep09": 1.25, "keep08": 2.0, "keep07": 4.0}

@@ -3,7 +3,8 @@
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from sdtp_lib import paths, report
+from sdtp_lib import paths
+from sdtp_lib.ledger import ledger as ledger_writer
 
 PARAMETERS = "profile = 'demo'  # which one\nfactor = 2  # a number"
 
@@ -36,5 +37,5 @@ def small_repository(folder, monkeypatch):
     monkeypatch.setenv("SDTP_RESULTS", str(folder / "results"))
     monkeypatch.setenv("SDTP_FIGURES", str(folder / "figures"))
     ledger = []
-    monkeypatch.setattr(report, "write_ledger", ledger.append)
+    monkeypatch.setattr(ledger_writer, "write_ledger", ledger.append)
     return ledger

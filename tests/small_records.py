@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from sdtp_lib.demo.corpus import TASKS, longbench_mini
-from sdtp_lib.demo.train import build_tokenizer
+from sdtp_lib.data.demo.corpus import TASKS, longbench_mini
+from sdtp_lib.training.demo_model import build_tokenizer
 
 LAYERS = 6
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sdtp_lib import paths
-from sdtp_lib.profiles import runs
+from sdtp_lib.runner.profiles import runs
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 PROFILES = sorted(folder.name for folder in paths.PROFILES.iterdir())

@@ -35,7 +35,7 @@ def test_asking_makes_no_folder(monkeypatch, tmp_path):
 
 
 def test_the_demo_ships_inside_the_package():
-    assert paths.DEMO_CHECKPOINT.parent == paths.DEMO_PRUNER.parent == paths.PACKAGE / "demo"
+    assert paths.DEMO_CHECKPOINT.parent == paths.DEMO_PRUNER.parent == paths.PACKAGE / "data" / "demo"
 
 
 @pytest.mark.parametrize("variable, name", KINDS)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtp_lib import PruningSchedule, results
+from sdtp_lib.models import provenance
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -78,7 +79,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
 def test_metadata_carries_what_the_design_asks_for(tmp_path):
     schedule = PruningSchedule.preset("keep09", 32)
     model = SimpleNamespace(name_or_path="scaled-mistral", dtype=torch.bfloat16, device=torch.device("cpu"))
-    record = results.metadata(profile="demo", model=model, schedule=schedule, seeds=[0], repeats=3)
+    record = provenance.metadata(profile="demo", model=model, schedule=schedule, seeds=[0], repeats=3)
     assert record["schedule"] == schedule.to_dict() and record["dtype"] == "bfloat16"
     assert {"profile": "demo", "model": "scaled-mistral", "seeds": [0], "repeats": 3}.items() <= record.items()
     assert record["torch"] == torch.__version__ and record["device"] and "commit" in record
@@ -87,8 +88,8 @@ def test_metadata_carries_what_the_design_asks_for(tmp_path):
 
 
 def test_metadata_of_a_folder_names_no_folders_above_it(tmp_path):
-    assert results.metadata(profile="demo", model=tmp_path)["model"] == tmp_path.name
-    assert results.metadata(profile="demo", model="owner/model")["model"] == "owner/model"
+    assert provenance.metadata(profile="demo", model=tmp_path)["model"] == tmp_path.name
+    assert provenance.metadata(profile="demo", model="owner/model")["model"] == "owner/model"
 
 
 @pytest.mark.parametrize("key", results.RESUME_KEYS)
@@ -101,7 +102,7 @@ def test_resuming_something_else_is_refused_by_name(key):
 
 def test_a_commit_is_of_this_repository_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(results.paths, "ROOT", tmp_path)
-    assert results.environment_record()["commit"] is None
+    assert provenance.environment_record()["commit"] is None
 
 
 def test_tables_are_rounded_and_aligned():

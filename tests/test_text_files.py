@@ -9,17 +9,19 @@ import sys
 import threading
 
 import pytest
+from data.test_records import DOLLY, HEADER, MANIFEST, QASPER, SAMPLE
 from result_files import latency_document
-from test_records import DOLLY, HEADER, MANIFEST, QASPER, SAMPLE
 
-from sdtp_lib import cli, explore, marks, paths, results, saliency
-from sdtp_lib.data import dolly_pairs, longbench_records, read_jsonl
+from sdtp_lib import cli, paths, results
+from sdtp_lib.data.corpora import dolly_pairs, longbench_records, read_jsonl
 from sdtp_lib.evaluation.prompts import load_templates
 from sdtp_lib.evaluation.sample_files import SampleFile
-from sdtp_lib.latency_files import read_latency
-from sdtp_lib.pruner_files import CONFIG_FILE
-from sdtp_lib.pruner_files import _read_config as read_pruner_config
+from sdtp_lib.explorer import command as explore
+from sdtp_lib.latency.files import read_latency
+from sdtp_lib.scorers.files import CONFIG_FILE
+from sdtp_lib.scorers.files import _read_config as read_pruner_config
 from sdtp_lib.text_files import check_apart, read_json, read_text
+from sdtp_lib.training import marks, saliency
 
 TWO = {**QASPER, "_id": "b2", "input": "Wo, Z\u00fcrich?\u2028\u0085"}  # no line ends in JSON Lines
 
@@ -195,7 +197,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(explore, "load_with_tokenizer", work)
     monkeypatch.setattr(saliency, "load_model", work)
-    monkeypatch.setattr("sdtp_lib.training.load_marks", work)
+    monkeypatch.setattr("sdtp_lib.training.trainer.load_marks", work)
     monkeypatch.setattr("sdtp_lib.evaluation.longbench.load_with_tokenizer", work)
 
 

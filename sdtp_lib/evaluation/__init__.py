@@ -1,1 +1,11 @@
-"""Answer quality under pruning: LongBench's metrics, prompts and scores, and the paper's Table 1."""
+"""Answers under any token score, scored: LongBench, LongBench-mini, and the tasks of lm-evaluation-harness."""
+
+from ..lazy import hand_on
+
+__getattr__, __dir__, __all__ = hand_on(
+    __name__,
+    {
+        "longbench": ["evaluate", "measure"],
+        "methods": ["METHODS", "make_scorer"],
+    },
+)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..model_files import position_limit
-from ..pruning import TokenPruning
-from ..records import check_asked
-from ..trace import PruningTrace
-from ..workers import Workers
-from .metrics import DATASETS, score
+from ..data.records import check_asked
+from ..data.tasks import DATASETS
+from ..models.model_files import position_limit
+from ..models.workers import Workers
+from ..pruning.context import TokenPruning
+from ..pruning.trace import PruningTrace
+from .metrics import score
 from .prompts import build_prompt, encode, encode_answer
 from .sample_files import SampleFile
 

@@ -1,4 +1,4 @@
-"""Several methods on the same records: what `summary.table1` shows, and the differences from the full model."""
+"""Several methods on the same records: what `bootstrap.table1` shows, and the differences from the full model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..baselines import make_scorer
-from ..schedule import PruningSchedule
-from ..scorers import Scorer
+from ..pruning.schedule import PruningSchedule
+from ..pruning.scoring import Scorer
 from .answers import encode_record
+from .bootstrap import summarise
 from .llmlingua import Shorten
 from .longbench import measure
-from .paired import paired_differences
-from .summary import summarise
+from .methods import make_scorer
+from .paired_differences import paired_differences
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
 

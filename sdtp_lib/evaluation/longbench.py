@@ -10,21 +10,23 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
-from ..baselines import METHODS, make_scorer
-from ..data import LONGBENCH, LONGBENCH_REVISION, longbench_records
-from ..models import check_pruner_named, check_reads_text, load_model, load_pruner
-from ..placement import check_placement
-from ..pruning import TokenPruning
-from ..schedule import PRESET_NAMES, PruningSchedule
-from ..scorers import Scorer, check_seed
+from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records
+from ..data.tasks import DENSE, MINI, expand_tasks
+from ..models import provenance
+from ..models.loading import check_pruner_named, check_reads_text, load_model, load_pruner
+from ..models.placement import check_placement
+from ..models.workers import Workers
+from ..pruning.context import TokenPruning
+from ..pruning.schedule import PRESET_NAMES, PruningSchedule
+from ..pruning.scoring import Scorer
+from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
-from ..workers import Workers
 from .answers import check_batch_size, score_records
-from .metrics import DENSE, MINI, expand_tasks
+from .bootstrap import summarise
+from .methods import METHODS, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
-from .summary import summarise
 
 
 def evaluate(
@@ -115,7 +117,7 @@ def evaluate(
         if not resume and workers.main:  # or a run that is killed would leave an old result beside new samples
             Path(output).unlink(missing_ok=True)
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
-    summary["metadata"] = results.metadata(
+    summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
         method=method, tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}),
         batch_size=batch_size,
@@ -237,3 +239,9 @@ def source_of(dataset: str, source: str | os.PathLike | None) -> str | os.PathLi
 def _label(source: str | os.PathLike) -> str:
     """A data source as recorded: a local path by its last part alone."""
     return Path(source).name if os.path.exists(source) else str(source)
+
+
+def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:
+    """LongBench records of some tasks, at most `limit` of each; `source` None: the embedded set or the Hub's copy."""
+    names = expand_tasks(tasks)
+    return [record for name in names for record in longbench_records(name, source_of(name, source), limit)]

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ..demo.dense import ALL_TASKS
-from ..records import TEMPLATES, check
+from ..data.demo.dense import ALL_TASKS
+from ..data.records import TEMPLATES, check
+from ..data.tasks import DATASETS
 from ..text_files import read_json
-from .metrics import DATASETS
 
 TEMPLATE_FILE = "dataset2prompt.json"
 PLACES = re.compile(r"\{(context|input)\}")  # all other braces of a template are text, such as those of JSON

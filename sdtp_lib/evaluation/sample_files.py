@@ -18,14 +18,15 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..blend import BlendScorer
-from ..identity import fingerprint
-from ..pooled import PooledScorer
-from ..records import SAMPLE, SAMPLES_HEADER, check, check_new
-from ..results import append_jsonl, check_resumable, environment_record
-from ..saliency import label
-from ..schedule import PruningSchedule
+from ..data.records import SAMPLE, SAMPLES_HEADER, check, check_new
+from ..models.identity import fingerprint
+from ..models.provenance import environment_record
+from ..pruning.schedule import PruningSchedule
+from ..results import append_jsonl, check_resumable
+from ..scorers.blend import BlendScorer
+from ..scorers.pooled import PooledScorer
 from ..text_files import decode, parse_json
+from ..training.saliency import label
 
 
 class SampleFile:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..workers import Workers
+from ..models.workers import Workers
 from .sample_files import SampleFile
 
 

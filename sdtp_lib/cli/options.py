@@ -1,0 +1,156 @@
+"""What each `sdtp` command takes; nothing is imported here that a parser does not need."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from ..options import DECODES, DEVICE_MAPS, DTYPES, MODES
+from ..pruning.schedule import PRESET_NAMES
+
+LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
+# The smallest value of every option that is a number, or a list of them.
+SMALLEST = {
+    "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
+    "limit": 1, "new_tokens": 1, "jobs": 1,
+}  # fmt: skip
+LARGEST = 2**32 - 1  # as a seed
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the option, for a number that is too small or too large; before anything is loaded."""
+    for name in SMALLEST.keys() & options.keys():
+        values = options[name] if isinstance(options[name], (list, tuple)) else [options[name]]
+        for value in values:
+            if value is not None and not SMALLEST[name] <= value <= LARGEST:
+                option = "--" + name.replace("_", "-")
+                raise ValueError(f"{option} must be a whole number from {SMALLEST[name]} to {LARGEST}, got {value}")
+
+
+def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
+    parser.add_argument("--model", default=default, metavar="NAME|FOLDER", help=help)
+    parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
+    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights")
+    parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
+
+
+def _placement_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device-map", choices=DEVICE_MAPS, default=None, help="lay the model over all devices")
+    split = "split every layer over the processes that torchrun started"
+    parser.add_argument("--tensor-parallel", action="store_true", help=split)
+
+
+def _any_model(parser: argparse.ArgumentParser) -> None:
+    meant = "take a pruner also if it was trained on a model with other weights"
+    parser.add_argument("--any-model", action="store_true", help=meant)
+
+
+def mark(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
+    parser.add_argument(
+        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL with Dolly's fields"
+    )
+    parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
+    parser.add_argument("--target", choices=("answer", "all"), default="answer", help="whose likelihood counts")
+    parser.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="longer samples are passed over")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples drawn")
+    _model_options(parser, "demo", "float32", "the frozen model: demo, a folder, or a name on the Hub")
+
+
+def train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--marks", required=True, metavar="FOLDER", help="what `sdtp mark` wrote")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the pruner goes")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its stages are trained")
+    kinds = "mlp, the paper's module, or question_aware, which reads the question as well"
+    parser.add_argument("--kind", default="mlp", metavar="NAME", help=kinds)
+    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes over the marks")
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="prompts in one step")
+    parser.add_argument("--without", nargs="+", choices=("rank", "mse"), default=(), help="losses to leave out")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
+    _model_options(parser, "demo", "float32", "the frozen model that made the marks")
+
+
+def profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
+    parser.add_argument("--config", required=True, choices=PRESET_NAMES, help="a schedule; none: the full model alone")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
+    _any_model(parser)
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs of each side")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts and of random weights")
+    parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
+    parser.add_argument("--resume", action="store_true", help="go on with the lengths that the file lacks")
+    parser.add_argument(
+        "--chunk", type=int, default=None, metavar="N", help="MLPs take so many tokens at once, both sides"
+    )
+    parser.add_argument("--decode", choices=DECODES, default="sdpa", help="attention of the decode steps, both sides")
+    parser.add_argument("--memory", action="store_true", help="on a CPU, read peak memory too, in fresh processes")
+    _model_options(parser, "scaled-mistral", "bfloat16",
+                   "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
+    _placement_options(parser)
+
+
+def evaluate(parser: argparse.ArgumentParser) -> None:
+    tasks = "longbench_mini, longbench, datasets; with spaces or commas between them"
+    parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
+    parser.add_argument("--method", required=True, help="full, sdtp, or a baseline such as random and recency")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
+    _any_model(parser)
+    parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
+    parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
+    parser.add_argument("--resume", action="store_true", help="go on with the samples of an interrupted run")
+    _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
+    _placement_options(parser)
+
+
+def lm_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
+
+
+def explore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt-file", required=True, metavar="FILE", help="UTF-8 text, - for stdin")
+    parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
+    parser.add_argument(
+        "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
+    )
+    _any_model(parser)
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
+    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
+    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
+    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
+    parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores")
+    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
+
+
+def report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--html", default=None, metavar="FILE.html", help="all results of --profile on one page instead"
+    )
+    parser.add_argument("--profile", default="demo", help="whose results --html shows")
+    points = "latency files of single points, as notebook 11 writes them, in one table instead"
+    parser.add_argument("--points", default=None, metavar="FOLDER", help=points)
+    parser.add_argument("--baseline", default=None, metavar="FILE", help="what `sdtp profile --config none` wrote")
+    for ratio in ("09", "08", "07"):
+        parser.add_argument(f"--sdtp{ratio}", default=None, metavar="FILE", help=f"the same for keep{ratio}")
+    parser.add_argument("--mode", default=None, choices=MODES, help="which times to compare")
+    parser.add_argument("--lengths", nargs="+", type=int, default=None, metavar="N", help="by default all measured")
+    parser.add_argument("--output", default=None, metavar="FILE.md", help="the table, in Markdown")
+
+
+def reproduce(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="demo", help="a folder of notebooks/profiles")
+    parser.add_argument("--only", default=None, metavar="NN", help="run this notebook alone")
+    parser.add_argument("--resume", action="store_true", help="skip notebooks that are done and unchanged")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="notebooks at a time, in processes of their own"
+    )
+    parser.add_argument("--shard", default=None, metavar="I/N", help="slice I of N of the notebooks alone")

@@ -1,0 +1,11 @@
+"""Prompts with answers: the embedded demo, Dolly-15k and LongBench, as records and as token ids."""
+
+from ..lazy import hand_on
+
+__getattr__, __dir__, __all__ = hand_on(
+    __name__,
+    {
+        "corpora": ["demo_pairs", "dolly_pairs", "longbench_records"],
+        "samples": ["Batch", "Sample", "encode_pairs"],
+    },
+)

@@ -1,0 +1,84 @@
+"""The datasets that a prompt can come from: their categories, metrics and answer lengths, and the groups they form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """How one dataset is asked and scored.
+
+    Attributes:
+        category: one of CATEGORIES, the columns of the paper's Table 1.
+        metric: a key of METRICS.
+        max_new_tokens: length limit of an answer, LongBench's own for its sets.
+        first_line: score the first line of the prediction alone.
+        chat: whether a chat model's template goes around the prompt (LongBench leaves it out for few-shot and code).
+    """
+
+    category: str
+    metric: str
+    max_new_tokens: int
+    first_line: bool = False
+    chat: bool = True
+
+
+MINI = {
+    "singledoc_qa": Dataset("SingleDoc", "f1", 16, chat=False),
+    "multidoc_qa": Dataset("MultiDoc", "f1", 16, chat=False),
+    "report_summary": Dataset("Summ", "rouge_l", 64, chat=False),
+    "few_shot": Dataset("FewShot", "accuracy", 8, first_line=True, chat=False),
+    "code_completion": Dataset("Code", "edit", 24, chat=False),
+}
+DENSE = {
+    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 10, chat=False),
+    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 24, chat=False),
+    "dense_report_summary": Dataset("Summ", "rouge_l", 40, chat=False),
+    "dense_few_shot": Dataset("FewShot", "accuracy", 14, first_line=True, chat=False),
+    "dense_code_completion": Dataset("Code", "edit", 16, chat=False),
+}
+LONGBENCH = {
+    "narrativeqa": Dataset("SingleDoc", "f1", 128),
+    "qasper": Dataset("SingleDoc", "f1", 128),
+    "multifieldqa_en": Dataset("SingleDoc", "f1", 64),
+    "hotpotqa": Dataset("MultiDoc", "f1", 32),
+    "2wikimqa": Dataset("MultiDoc", "f1", 32),
+    "musique": Dataset("MultiDoc", "f1", 32),
+    "gov_report": Dataset("Summ", "rouge_l", 512),
+    "qmsum": Dataset("Summ", "rouge_l", 512),
+    "multi_news": Dataset("Summ", "rouge_l", 512),
+    "trec": Dataset("FewShot", "accuracy", 64, first_line=True, chat=False),
+    "triviaqa": Dataset("FewShot", "f1", 32, first_line=True, chat=False),
+    "samsum": Dataset("FewShot", "rouge_l", 128, first_line=True, chat=False),
+    "lcc": Dataset("Code", "edit", 64, chat=False),
+    "repobench-p": Dataset("Code", "edit", 64, chat=False),
+}
+DATASETS = {**MINI, **DENSE, **LONGBENCH}
+GROUPS = {"longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longbench": tuple(LONGBENCH)}
+
+
+def expand_tasks(tasks: str | Sequence[str]) -> list[str]:
+    """Dataset names of groups and datasets, in order, each once.
+
+    Args:
+        tasks: one text or several, each a name or names with commas between them.
+
+    Raises:
+        ValueError: for an unknown name, or no name at all.
+    """
+    names = []
+    for text in [tasks] if isinstance(tasks, str) else tasks:
+        names += [name for part in text.split(",") if (name := part.strip())] or [text]  # a shell makes two of "a, b"
+    for name in names:
+        if name not in GROUPS and name not in DATASETS:
+            near = get_close_matches(name, [*GROUPS, *DATASETS], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown task {name!r}; known: {', '.join(GROUPS)}, and each of their datasets{hint}")
+    if not names:
+        raise ValueError("no tasks given")
+    return list(dict.fromkeys(dataset for name in names for dataset in GROUPS.get(name, (name,))))

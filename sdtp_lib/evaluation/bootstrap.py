@@ -1,0 +1,130 @@
+"""From scored samples to the numbers of a table: means, bootstrap intervals, tokens kept, and the paper's Table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..data.tasks import CATEGORIES, DATASETS
+
+RESAMPLES = 2000
+
+
+def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> list[float]:
+    """95% bootstrap interval of the plain mean of the groups' means, each group resampled by itself.
+
+    Args:
+        groups: one list of scores per dataset.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: without groups, or for an empty one.
+    """
+    if not groups or not all(len(group) for group in groups):
+        raise ValueError("an interval needs at least one score in every group")
+    rng = np.random.default_rng(seed)
+    means = [np.mean(rng.choice(np.asarray(group, float), (RESAMPLES, len(group))), axis=1) for group in groups]
+    low, high = np.percentile(np.mean(means, axis=0), [2.5, 97.5])
+    return [round(float(low), 4), round(float(high), 4)]
+
+
+def means_over_runs(runs: Sequence[Sequence[dict]]) -> dict[str, list[float]]:
+    """Dataset -> score of each record, 0 to 100, mean over runs on the same records.
+
+    Args:
+        runs: samples of each run, with `dataset` and `score` (0 to 1), records in the same order.
+    """
+    groups: dict[str, list[float]] = {}
+    for samples in zip(*runs, strict=True):
+        groups.setdefault(samples[0]["dataset"], []).append(100 * sum(s["score"] for s in samples) / len(samples))
+    return groups
+
+
+def mean_over_runs(runs: Sequence[Sequence[dict]]) -> tuple[float, list[float]]:
+    """Mean over datasets and its 95% interval of `means_over_runs`."""
+    groups = list(means_over_runs(runs).values())
+    return sum(sum(group) / len(group) for group in groups) / len(groups), interval(groups)
+
+
+def standard_error(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard error of the plain mean of the groups' means, or None if a group has one score alone.
+
+    Args:
+        groups: one list of scores per dataset.
+    """
+    if min(map(len, groups)) < 2:
+        return None
+    variances = [np.var(np.asarray(group, float), ddof=1) / len(group) for group in groups]
+    return round(float(np.sqrt(sum(variances)) / len(groups)), 4)
+
+
+def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
+    """Scores (0 to 100) per dataset and category, their plain mean over datasets, and the compression.
+
+    Args:
+        samples: what `score_records` gave.
+        seed: of the bootstrap.
+
+    Returns:
+        `average`, `ci95`, `stderr`, `tasks` {dataset: score, n, ci95, stderr, category, metric, prompt_tokens,
+        truncated}, `categories` {category: score, n, ci95, stderr}, `prompt_tokens` (mean), `tokens_per_layer` (mean of
+        each layer) and `compression`, the paper's 1/tau: prompt tokens over the mean over layers of the tokens present.
+
+    Raises:
+        ValueError: without samples.
+    """
+    if not samples:
+        raise ValueError("no samples to summarise")
+    grouped: dict[str, list[dict]] = {}
+    for sample in samples:
+        grouped.setdefault(sample["dataset"], []).append(sample)
+    scores = {name: [100 * sample["score"] for sample in group] for name, group in grouped.items()}
+    tasks = {
+        name: _cell([scores[name]], seed) | {
+            "category": DATASETS[name].category, "metric": DATASETS[name].metric,
+            "prompt_tokens": _mean([sample["prompt_tokens"] for sample in group]),
+            "truncated": sum(sample["truncated"] for sample in group),
+        }
+        for name, group in grouped.items()
+    }  # fmt: skip
+    members = {c: [scores[name] for name in grouped if DATASETS[name].category == c] for c in CATEGORIES}
+    average = _cell(list(scores.values()), seed)
+    prompt_tokens = np.mean([sample["prompt_tokens"] for sample in samples])
+    layers = np.mean([sample["tokens_per_layer"] for sample in samples], axis=0)
+    return {
+        "average": average["score"], "ci95": average["ci95"], "stderr": average["stderr"], "tasks": tasks,
+        "categories": {name: _cell(groups, seed) for name, groups in members.items() if groups},
+        "prompt_tokens": round(float(prompt_tokens), 4),
+        "tokens_per_layer": [round(float(tokens), 4) for tokens in layers],
+        "compression": round(float(prompt_tokens / layers.mean()), 4),
+    }  # fmt: skip
+
+
+def table1(results: Mapping[str, dict]) -> pd.DataFrame:
+    """The paper's Table 1 columns, one row per method: five categories, AVG, 1/tau, then the 95% intervals.
+
+    Args:
+        results: method -> what `summarise` gave; a category that was not run is NaN.
+    """
+    rows = []
+    for method, result in results.items():
+        cells = {name: result["categories"].get(name, {}) for name in CATEGORIES}
+        cells["AVG"] = {"score": result["average"], "ci95": result["ci95"]}
+        row = {"method": method} | {name: cell.get("score", float("nan")) for name, cell in cells.items()}
+        row["1/tau"] = result["compression"]
+        rows.append(row | {f"{name} ci95": cell.get("ci95") for name, cell in cells.items()})
+    return pd.DataFrame(rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)
+
+
+def _cell(groups: list[list[float]], seed: int) -> dict:
+    score = np.mean([np.mean(group) for group in groups])
+    return {
+        "score": round(float(score), 4), "n": sum(map(len, groups)), "ci95": interval(groups, seed),
+        "stderr": standard_error(groups),
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""What pruning costs within a prefill or a decode step, and what else the same budget buys: all timed."""

@@ -1,0 +1,57 @@
+"""What the question-aware module costs beside the paper's: FLOPs on a real shape, time on a scaled-down one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import MistralConfig
+
+from ...latency.flops import schedule_flops
+from ...markdown import Markdown
+from ...models.loading import SHAPES, load_model
+from ...pruning.schedule import PruningSchedule
+from ...results import markdown_table
+from ...scorers.question_aware import QuestionAwarePruner
+from ...scorers.token_pruner import TokenPruner
+from .hook_costs import hook_overhead
+
+
+def module_costs(tokens: int, repeats: int = 3, shape: str = "mistral-7b", timed: str = "scaled-mistral") -> list[dict]:
+    """What the paper's module and the question-aware one cost under the paper's schedule, with random weights.
+
+    Args:
+        tokens: prompt length.
+        repeats: timed runs.
+        shape: whose FLOPs are counted.
+        timed: the model that is timed, in bfloat16.
+
+    Returns:
+        For each: `method`, `tokens`, `flops` (share of the pruned prefill on `shape`), and of the timed prefill the
+        shares `scoring` and `hooks` (all that pruning adds, see `experiments.costs.hook_costs.hook_overhead`).
+    """
+    config, (network, _), rows = MistralConfig(**SHAPES[shape]), load_model(timed), []
+    schedule = PruningSchedule.preset("paper", network.config.num_hidden_layers)
+    for name, kind in (("paper", TokenPruner), ("question_aware", QuestionAwarePruner)):
+        with torch.device("meta"):
+            there = kind(config.hidden_size, schedule.layers)
+        lengths = schedule.lengths(tokens, config.num_hidden_layers)
+        cost = sum(there.flops(lengths[layer - 1]) for layer in schedule.layers)
+        pruner = kind(network.config.hidden_size, schedule.layers).to(network.device, network.dtype)
+        spent = hook_overhead(network, pruner.requires_grad_(False), schedule, tokens, repeats)
+        rows.append({
+            "method": name, "tokens": tokens,
+            "flops": cost / schedule_flops(config, schedule, tokens, scoring=there.flops),
+            "scoring": spent["scoring"] / spent["prefill"], "hooks": spent["share"],
+        })  # fmt: skip
+    return rows
+
+
+def costs_table(rows: Sequence[Mapping[str, Any]]) -> Markdown:
+    """What `module_costs` gave, in percent."""
+    return Markdown(markdown_table([
+        {"module": row["method"], "share of prefill FLOPs, %": 100 * row["flops"],
+         "scoring, % of prefill time": 100 * row["scoring"], "all hooks, % of prefill time": 100 * row["hooks"]}
+        for row in rows
+    ]))  # fmt: skip

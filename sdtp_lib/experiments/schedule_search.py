@@ -1,0 +1,150 @@
+"""Beyond the paper: where a budget of prefill FLOPs is best spent, searched on training prompts.
+
+A schedule of the family searched here has `stages` cuts spread evenly from layer `first` on, after the i-th of which
+left ** ((i / stages) ** bend) of the prompt remains: `bend` 1 cuts by the same ratio at every stage, as the paper does,
+a smaller one cuts harder at the first stages. `left` is what the budget asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from itertools import pairwise, product
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data.samples import Sample, encode_pairs
+from ..latency.flop_estimates import flop_ratio
+from ..markdown import Markdown
+from ..models.loading import SHAPES
+from ..pruning.context import TokenPruning
+from ..pruning.schedule import PruningSchedule
+from ..pruning.scoring import Scorer
+from ..pruning.versions import with_cache
+from ..results import markdown_table
+from ..training.saliency import training_pairs
+
+HALVINGS = 40
+HELD_OUT_SEED = 10_000
+
+
+def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> PruningSchedule:
+    """A schedule of the family above, see there.
+
+    Raises:
+        ValueError: if the stages do not fit the layers from `first` on, or a value is out of range.
+    """
+    if stages < 1 or not 0 < left <= 1 or not bend > 0:
+        raise ValueError(f"needs stages >= 1, left in (0, 1], bend above 0; got {stages}, {left}, {bend}")
+    even = PruningSchedule.spread(stages, num_layers, first, 1.0)
+    remaining = [left ** ((stage / stages) ** bend) for stage in range(stages + 1)]
+    return PruningSchedule(even.layers, tuple(after / before for before, after in pairwise(remaining)))
+
+
+def within_budget(
+    ratio: float, first: int, stages: int, bend: float, layers: int, config: PretrainedConfig, tokens: int
+) -> PruningSchedule | None:
+    """The schedule of this family that leaves most tokens at a FLOP ratio of `ratio` or more; None if none does.
+
+    Args:
+        ratio: FLOPs full / pruned to reach on the shape of `config` at prompts of `tokens` tokens.
+        layers: of the model that the schedule is for.
+    """
+    low, high = 1e-4, 1.0
+    if flop_ratio(bent(first, stages, low, bend, layers), layers, config, tokens) < ratio:
+        return None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        enough = flop_ratio(bent(first, stages, middle, bend, layers), layers, config, tokens) >= ratio
+        low, high = (middle, high) if enough else (low, middle)
+    return bent(first, stages, low, bend, layers)
+
+
+def candidates(
+    ratio: float, firsts: Sequence[int], stages: Sequence[int], bends: Sequence[float], layers: int,
+    shape: str = "mistral-7b", tokens: int = 8192,
+) -> dict[str, PruningSchedule]:  # fmt: skip
+    """Every combination that fits the model and the budget of `within_budget`: label -> schedule.
+
+    Args:
+        shape: a key of `models.loading.SHAPES`, on which FLOPs are counted at prompts of `tokens` tokens.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
+    config, found = MistralConfig(**SHAPES[shape]), {}
+    for first, count, bend in product(firsts, stages, bends):
+        if count <= layers - first and (chosen := within_budget(ratio, first, count, bend, layers, config, tokens)):
+            found[f"from layer {first}, {count} stages, bend {bend:g}"] = chosen
+    return found
+
+
+@torch.inference_mode()
+def answer_loss(model: PreTrainedModel, samples: Sequence[Sample], pruning: TokenPruning | None = None) -> float:
+    """Mean over samples of the cross-entropy of the answer's tokens, on the cache that the pruned prefill leaves.
+
+    Args:
+        samples: prompts with answers, at least one; the answers are never cut.
+
+    Raises:
+        ValueError: without samples.
+    """
+    if not samples:
+        raise ValueError("no samples to take the loss of")
+    losses = []
+    for sample in samples:
+        ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens
+        cache = DynamicCache(config=model.config)
+        logits = [_forward(model, ids[:, :prompt], cache, pruning).logits[:, -1:]]
+        if ids.shape[1] > prompt + 1:
+            logits.append(_forward(model, ids[:, prompt:-1], cache, pruning).logits)
+        losses.append(F.cross_entropy(torch.cat(logits, 1)[0].float(), ids[0, prompt:]).item())
+    return sum(losses) / len(losses)
+
+
+def _forward(model, ids, cache, pruning):
+    with pruning(model) if pruning else nullcontext():
+        return model(input_ids=ids, use_cache=True, **with_cache(model, cache))
+
+
+def search(
+    model: PreTrainedModel, samples: Sequence[Sample], scorer: Scorer, schedules: Mapping[str, PruningSchedule]
+) -> list[dict[str, Any]]:
+    """Every schedule with its `answer_loss`, the best first: `name`, `schedule` as plain values, `loss`.
+
+    Args:
+        samples: that the scorer was not trained on.
+        scorer: scores at every schedule's layers.
+    """
+    bar = tqdm(schedules.items(), desc="schedules", unit="schedule")
+    rows = [
+        {"name": name, "schedule": each.to_dict(), "loss": answer_loss(model, samples, TokenPruning(each, scorer))}
+        for name, each in bar
+    ]
+    return sorted(rows, key=lambda row: row["loss"])
+
+
+def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int) -> list[Sample]:
+    """`count` prompts with answers of a corpus, apart from those that `training.saliency.mark` takes with its seed 0.
+
+    Of the demo they are other documents; of another corpus they come from the other end of the same order.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    if data.startswith("demo"):
+        return encode_pairs(training_pairs(data, count, HELD_OUT_SEED), tokenizer, None, count)
+    return encode_pairs(training_pairs(data, count, 0)[::-1], tokenizer, None, count)
+
+
+def search_table(found: Mapping[str, Sequence[Mapping[str, Any]]], rows: int = 4) -> Markdown:
+    """The best and the worst schedules of each budget: FLOP ratio -> what `search` gave."""
+    return Markdown(markdown_table([
+        {"FLOPs full / pruned": ratio, "schedule": row["name"], "loss of the answer": row["loss"],
+         "keep ratios": ", ".join(f"{x:.2f}" for x in PruningSchedule(**row["schedule"]).ratios)}
+        for ratio, each in found.items()
+        for row in [*each[:rows], *each[rows:][-1:]]
+    ]))  # fmt: skip

@@ -1,0 +1,39 @@
+"""Table 1: LongBench under every method, and the points lost beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import paper as paper_numbers
+from ..evaluation.compare import compare
+from ..evaluation.longbench import records_of
+from ..markdown import Markdown, paper_ours
+from ..paper import CATEGORIES
+from ..pruning.scoring import Scorer
+
+
+def longbench(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: str, source: str | None, limit: int | None,
+    pruner: Scorer, methods: Sequence[str], **options,
+) -> dict[str, dict]:  # fmt: skip
+    """Table 1's data: method -> summary, on the same records; `source` None: the embedded set or the Hub's copy.
+
+    Args:
+        options: of `evaluation.compare.compare`.
+    """
+    return compare(model, tokenizer, records_of(tasks, limit, source), pruner, methods, **options)
+
+
+def losses_against_paper(found: dict[str, dict]) -> Markdown:
+    """Points lost against the full model, by category and on average: the paper's and ours."""
+    rows = []
+    for method in (name for name in found if name != "full"):
+        theirs = paper_numbers.TABLE1.get(paper_numbers.TABLE1_NAMES.get(method))
+        for column in (*CATEGORIES, "AVG"):
+            both = (found[name] for name in ("full", method))
+            full, ours = (row["average"] if column == "AVG" else row["categories"][column]["score"] for row in both)
+            paper = theirs[column] - paper_numbers.TABLE1["original"][column] if theirs else None
+            rows.append((f"{method}, {column}", paper, ours - full))
+    return paper_ours(rows)

@@ -1,0 +1,86 @@
+"""What figures share: one style, a Figure that shows itself in any notebook, and saving that repeats byte for byte."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TypeVar
+
+import matplotlib
+import matplotlib.figure
+import seaborn as sns
+from matplotlib.ticker import MaxNLocator
+
+from .. import paths, results
+
+DPI = 100
+PALETTE = sns.color_palette("colorblind").as_hex()
+MARKERS = "osD^vPX*"
+GREY = "#4d4d4d"
+SEQUENTIAL = "viridis_r"  # light to dark, even in grey and to colour-blind eyes
+
+F = TypeVar("F", bound=Callable[..., "Figure"])
+
+
+class Figure(matplotlib.figure.Figure):
+    """A matplotlib figure that no backend has to manage: a notebook shows it when it is a cell's last expression."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def png(figure: matplotlib.figure.Figure) -> bytes:
+    """The figure as PNG at DPI, without the version that matplotlib would write into it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+    """(figure, axes) of `width` x `height` inches; `options` go to `Figure.subplots`."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def styled(draw: F) -> F:
+    """Decorator of a function that draws a figure: the project's style while it runs, the caller's settings after."""
+
+    @wraps(draw)
+    def inside(*args, **kwargs) -> Figure:
+        style = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.9)}
+        with matplotlib.rc_context({**style, "font.sans-serif": ["DejaVu Sans"], "legend.framealpha": 0.9}):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # matplotlib makes ticks when it first draws, which must be in this style
+            figure.set_layout_engine("none")  # the layout would move by a pixel at the next drawing
+        return figure
+
+    return inside
+
+
+def save_figure(figure: Figure, profile: str, name: str) -> Figure:
+    """Write `<name>.png` into the profile's folder of figures, whole or not at all, and return the figure for display.
+
+    Raises:
+        ValueError: for a name that is not a plain file stem.
+    """
+    if not name or Path(name).name != name or name.endswith(".png"):
+        raise ValueError(f"figure name must be a plain stem without .png, got {name!r}")
+    results.write_bytes(paths.figures(profile) / f"{name}.png", png(figure))
+    return figure
+
+
+def line_styles(full: bool = False) -> list[dict]:
+    """Line styles that differ in colour and marker; with `full` the full model's comes first."""
+    styles = [{"color": colour, "marker": MARKERS[index % len(MARKERS)]} for index, colour in enumerate(PALETTE)]
+    return [{"color": GREY, "marker": "x"}, *styles] if full else styles
+
+
+def finish(figure: Figure, axes) -> Figure:
+    """Whole numbers on a linear x axis, and the legend above the axes, where it hides nothing."""
+    if axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    entries = axes.get_legend_handles_labels()
+    figure.legend(*entries, loc="outside upper center", ncols=len(entries[0]), fontsize="small")
+    return figure

@@ -1,0 +1,38 @@
+"""What a user says about pruning: the schedule, the score, and how later input and positions are treated."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from .schedule import PruningSchedule
+from .scoring import Scorer
+
+
+@dataclass(eq=False)
+class PruningSettings:
+    """How to prune, see `TokenPruning`, which adds the `with` block to it.
+
+    Raises:
+        ValueError: for an unknown option.
+    """
+
+    schedule: PruningSchedule
+    scorer: Scorer | None = None
+    positions: str = "original"
+    prune: str = "first"
+    min_prompt_tokens: int = 0
+    log: str | os.PathLike | None = None
+    generator: torch.Generator | None = None
+
+    def __post_init__(self):
+        if self.positions not in ("original", "compact"):
+            raise ValueError(f"positions must be 'original' or 'compact', got {self.positions!r}")
+        if self.prune not in ("first", "every"):
+            raise ValueError(f"prune must be 'first' or 'every', got {self.prune!r}")
+        if self.min_prompt_tokens < 0:
+            raise ValueError(f"min_prompt_tokens must be 0 or more, got {self.min_prompt_tokens}")
+        if self.scorer is None and self.schedule.layers:
+            raise ValueError("a schedule that cuts needs a scorer")

@@ -1,0 +1,87 @@
+"""Run the notebooks headless, with the parameters of a profile, and write the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .. import paths, results
+from ..scorers.token_pruner import positive
+from .execution import OFFLINE, NotebookFailed, _environment, execute
+from .job import Job
+from .profiles import plan
+
+
+def reproduce(
+    profile: str = "demo", only: str | None = None, resume: bool = False, jobs: int = 1, shard: str | None = None
+) -> list[Path]:
+    """Execute the notebooks of a profile, then write the ledger.
+
+    Args:
+        profile: name of a folder of `notebooks/profiles`.
+        only: number of the one notebook to run, such as `04`.
+        resume: skip notebooks that are done, see `Job.is_done`; otherwise all are run.
+        jobs: so many notebooks at a time, see `runner.parallel_jobs.run_side_by_side`.
+        shard: `i/n` for a slice of the notebooks, see `runner.parallel_jobs.take_shard`.
+
+    Returns:
+        The executed copies.
+
+    Raises:
+        ValueError: for an unknown profile, number, parameter or shard, `jobs` below 1, or a damaged profile file;
+            before anything is run.
+        FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
+        OSError: if results or figures could not be written; before anything is run.
+        NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs, a shard or a
+            grid all that can run do, and the ledger is written, before it is raised.
+    """
+    from .parallel_jobs import run_side_by_side, take_shard
+
+    positive("jobs", jobs)
+    chosen = plan(profile, only)
+    if shard is not None and only is not None and len(chosen) == 1:
+        raise ValueError("--only names one notebook, of which there is no shard")
+    chosen = chosen if shard is None else take_shard(chosen, shard)
+    apart = jobs > 1 or shard is not None or len({job.notebook for job in chosen}) < len(chosen)
+    todo = [job for job in chosen if not ((resume or job.keep) and job.is_done())]
+    for folder in (paths.results(profile), paths.figures(profile)):
+        results.check_output(folder, folder=True)
+    results.check_output(paths.results() / paths.LEDGER)
+    for job in todo:
+        job.forget()
+    with _environment(OFFLINE if profile.startswith("demo") else {}):
+        try:
+            if apart:
+                run_side_by_side(todo, jobs)
+            else:
+                _run_in_order(todo)
+        except NotebookFailed as failed:
+            if apart:
+                try:
+                    _write_up(profile)
+                except (ValueError, OSError) as error:
+                    raise NotebookFailed(f"{failed}; and then {error}") from failed
+            raise
+    _write_up(profile)
+    return [job.executed for job in chosen]
+
+
+def _write_up(profile: str) -> None:
+    """What is made of all the results that are there: the table of a sweep's points, and the ledger."""
+    from ..latency.sweep_points import FOLDER, TABLE, write_points
+    from ..ledger.ledger import write_ledger
+
+    write_ledger(profile)
+    if any((paths.results(profile) / FOLDER).glob("*.json")):
+        write_points(paths.results(profile) / FOLDER, paths.results(profile) / TABLE)
+
+
+def _run_in_order(jobs: Sequence[Job]) -> None:
+    with tqdm(jobs, unit="notebook") as bar:
+        for job in bar:
+            bar.set_description(job.executed.stem)
+            digest = job.digest()
+            execute(job.notebook, job.executed, job.parameters)
+            job.record(digest)

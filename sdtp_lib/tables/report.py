@@ -1,0 +1,85 @@
+"""From result files to Markdown tables: Table 2 (latency), Table 1 (LongBench), and paper against ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from .. import paper, results
+from ..evaluation.bootstrap import table1
+from ..latency.files import lookup
+from ..markdown import Markdown, _missing, _number
+from ..text_files import check_apart
+from .table2 import table2_rows
+
+
+def longbench_table(
+    source: str | os.PathLike | Mapping | pd.DataFrame, output: str | os.PathLike | None = None
+) -> pd.DataFrame:
+    """Table 1's quality columns, one row per method, as text: a score with its 95% interval, and the compression 1/tau.
+
+    Args:
+        source: result file `{"metadata": ..., "data": {method: summary}}`, the summaries, or what `table1` gives.
+        output: Markdown file to write.
+
+    Raises:
+        FileNotFoundError: naming a missing file.
+        ValueError: for a file without such data.
+    """
+    if output is not None:
+        results.check_output(output)
+        check_apart(output, source if isinstance(source, (str, os.PathLike)) else None)
+    if isinstance(source, (str, os.PathLike)):
+        document = results.read_json(source)
+        if not isinstance(lookup(document, "data"), dict):
+            raise ValueError(f"{source} is no LongBench result: it needs 'data'")
+        source = document["data"]
+    table = source if isinstance(source, pd.DataFrame) else table1(source)
+    scores = (*paper.CATEGORIES, "AVG")
+    rows = [
+        {"method": row["method"]}
+        | {name: _score(row.get(name), row.get(f"{name} ci95")) for name in scores}
+        | {"1/tau": _number(row.get("1/tau"), 2)}
+        for row in table.to_dict("records")
+    ]
+    if output is not None:
+        note = "Scores are 0 to 100 with 95% bootstrap intervals; 1/tau: prompt tokens over their mean per layer.\n"
+        results.write_text(output, f"{results.markdown_table(rows)}\n\n{note}")
+    return pd.DataFrame(rows)
+
+
+def differences_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
+    """Paired differences from another run (the full model), one row per method, or per method and dataset or category.
+
+    Args:
+        found: method -> what `evaluation.paired_differences.paired_differences` gave.
+        part: "average", "categories" or "tasks".
+
+    Raises:
+        ValueError: for another part.
+    """
+    if part not in ("average", "categories", "tasks"):
+        raise ValueError(f"part must be average, categories or tasks, got {part!r}")
+    rows = []
+    for method, differences in found.items():
+        cells = {"average": differences["average"]} if part == "average" else differences[part]
+        for name, cell in cells.items():
+            row = {"method": method} if part == "average" else {"method": method, part: name}
+            points = {"difference": cell["difference"], "95% from": cell["ci95"][0], "to": cell["ci95"][1]}
+            signed = {title: _number(value, 2, sign=True) for title, value in points.items()}
+            rows.append(row | signed | {"standard error": cell["stderr"], "n": cell["n"], "": cell["verdict"]})
+    return Markdown(results.markdown_table(rows, digits=2))
+
+
+def table2_beside_paper(document: Mapping) -> Markdown:
+    """Table 2 beside a latency document, see `tables.table2.table2_rows`: speedups, limits and FLOPs pruned / full."""
+    return Markdown(results.markdown_table(table2_rows(document), digits=2))
+
+
+def _score(score: float | None, interval: Sequence[float] | None) -> str:
+    if _missing(score):
+        return "-"
+    text = _number(score, 1)
+    return text if _missing(interval) else f"{text} [{_number(interval[0], 1)}, {_number(interval[1], 1)}]"
