@@ -7,7 +7,7 @@ import pytest
 from cli.test_cli import SMALL
 from result_files import latency_document
 
-from sdtp_lib import results
+from sdtp_lib import plots, results
 from sdtp_lib.latency import sweep_points
 from sdtp_lib.latency.sweep_points import (
     devices,
@@ -18,7 +18,6 @@ from sdtp_lib.latency.sweep_points import (
     write_points,
 )
 from sdtp_lib.models import loading as models
-from sdtp_lib.plots import latency as latency_plots
 
 
 def point(config, length, **metadata):
@@ -39,7 +38,7 @@ def test_points_that_differ_in_length_alone_are_one_sweep(folder):
     merged = merge_points(points, like=points[0])
     found = {name: sorted(document["results"]) for name, document in merged.items()}
     assert found == {"keep09": ["1024", "512"], "keep07": ["1024"]}  # not what a GPU measured
-    latency_plots.speedup(merged)
+    plots.speedup(merged)
     other = point("keep09", 2048, decode="grouped")
     merged = merge_points([*points, other], like=points[0])
     assert [*merged] == ["keep09, None", "keep07, None", "keep09, grouped"]
