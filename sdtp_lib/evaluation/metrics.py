@@ -1,4 +1,4 @@
-"""The table of datasets, and the score of one prediction by LongBench's metrics as lm-evaluation-harness carries them.
+"""The score of one prediction by LongBench's metrics as lm-evaluation-harness carries them.
 
 The functions are the harness's own, so scores compare with published ones. What departs from LongBench's script:
 

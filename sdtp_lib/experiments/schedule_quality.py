@@ -1,4 +1,4 @@
-"""Quality of other schedules and scores: where one cut falls, how many there are, how much they leave (Fig. 4 and 5).
+"""Quality of other schedules and scores, against what they leave of the prefill's FLOPs; Fig. 4 and 5 use it too.
 
 A point is a dict with a `method`, a `schedule` and whatever says where it belongs in a figure; measured, it has a score
 and the share of the full model's prefill FLOPs as well.

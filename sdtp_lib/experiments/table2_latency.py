@@ -1,4 +1,4 @@
-"""The experiments of the notebooks: a loaded model in, the data of one result file out (see ledger.RESULT_FILES)."""
+"""Table 2: the latency files of a sweep as one table, and the longest prompt timed beside the paper's shortest."""
 
 from __future__ import annotations
 

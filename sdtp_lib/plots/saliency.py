@@ -1,4 +1,4 @@
-"""One function per figure: plain data in, a `Figure` out that any notebook shows. `save_figure` writes it as PNG."""
+"""Figures of saliency: which tokens matter at which layer (Fig. 1 and 2), and at which depth the answer is read."""
 
 from __future__ import annotations
 

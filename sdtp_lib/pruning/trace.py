@@ -1,4 +1,4 @@
-""""""
+"""What a pruned prefill did: kept tokens and cache lengths per layer, why nothing was cut, and the prune log."""
 
 from __future__ import annotations
 
@@ -14,28 +14,6 @@ from torch import Tensor
 from ..results import append_jsonl
 from .attention_masks import ABSENT
 from .selection import boundary_tie
-
-
-def last_layers(kept_positions: Mapping[int, Tensor], tokens: int, num_layers: int, row: int = 0) -> list[int]:
-    """For each of `tokens` columns of a prompt the last 0-based layer that it is present at; survivors: num_layers - 1.
-
-    Args:
-        kept_positions: of a trace, layer -> (batch, kept) columns still present, -1 as filler.
-        row: which prompt of the batch.
-
-    Raises:
-        ValueError: for a stage beyond the model, or a kept column beyond the prompt.
-    """
-    last = [num_layers - 1] * tokens
-    present = set(range(tokens))
-    for layer in sorted(kept_positions):
-        kept = set(kept_positions[layer][row].tolist()) - {-1}
-        if layer >= num_layers or max(kept, default=0) >= tokens:
-            raise ValueError(f"stage at layer {layer} does not fit {num_layers} layers and {tokens} tokens")
-        for column in present - kept:
-            last[column] = layer - 1
-        present &= kept
-    return last
 
 
 @dataclass
@@ -183,3 +161,25 @@ class PruningTrace:
 def append_log(path: str | os.PathLike, stages: list[Stage]) -> None:
     """Append the rows of one prefill to a JSONL file in one write."""
     append_jsonl(path, [row for stage in stages for row in stage.log_rows()])
+
+
+def last_layers(kept_positions: Mapping[int, Tensor], tokens: int, num_layers: int, row: int = 0) -> list[int]:
+    """For each of `tokens` columns of a prompt the last 0-based layer that it is present at; survivors: num_layers - 1.
+
+    Args:
+        kept_positions: of a trace, layer -> (batch, kept) columns still present, -1 as filler.
+        row: which prompt of the batch.
+
+    Raises:
+        ValueError: for a stage beyond the model, or a kept column beyond the prompt.
+    """
+    last = [num_layers - 1] * tokens
+    present = set(range(tokens))
+    for layer in sorted(kept_positions):
+        kept = set(kept_positions[layer][row].tolist()) - {-1}
+        if layer >= num_layers or max(kept, default=0) >= tokens:
+            raise ValueError(f"stage at layer {layer} does not fit {num_layers} layers and {tokens} tokens")
+        for column in present - kept:
+            last[column] = layer - 1
+        present &= kept
+    return last

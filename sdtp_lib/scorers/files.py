@@ -1,4 +1,8 @@
-""""""
+"""A pruner's folder, as it lies on disk and on the Hugging Face Hub: weights, configuration, model card.
+
+The configuration holds the SHA-256 of the weights file and of itself, so that a flipped bit, a cut file, or files of
+two different saves are refused. Nothing that is read is ever run: safetensors and JSON, no pickles.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,6 @@ from .. import paths
 from ..results import check_output, write_files
 from ..text_files import decode, parse_json
 from .model_card import model_card
-
-
-def folder_name(folder: Path) -> str:
-    """A pruner's folder as it is recorded: `demo` and `demo-dense/paper` are shipped ones, others the last part."""
-    folder = folder.resolve()
-    if folder == paths.DEMO_PRUNER.resolve():
-        return "demo"
-    shipped = paths.QUESTION_PRUNERS.resolve()
-    return folder.relative_to(shipped).as_posix() if folder.is_relative_to(shipped) else folder.name
-
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "pruner_config.json", "pruner.safetensors", "README.md"
@@ -197,3 +191,12 @@ def _card_was_edited(folder: Path) -> bool:
 def _pickle_hint(folder: Path) -> str:
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})
     return f"; {pickles[0]} looks like a pickle, which is never loaded" if pickles else ""
+
+
+def folder_name(folder: Path) -> str:
+    """A pruner's folder as it is recorded: `demo` and `demo-dense/paper` are shipped ones, others the last part."""
+    folder = folder.resolve()
+    if folder == paths.DEMO_PRUNER.resolve():
+        return "demo"
+    shipped = paths.QUESTION_PRUNERS.resolve()
+    return folder.relative_to(shipped).as_posix() if folder.is_relative_to(shipped) else folder.name

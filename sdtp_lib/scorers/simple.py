@@ -1,4 +1,4 @@
-"""Every token score that is not the paper's pruner, in the pruner's own signature, so that one engine runs them all.
+"""Scores that know next to nothing, in the pruner's own signature: random, the later the better, the largest state.
 
 A row of a left-padded batch gets the scores that it gets alone; what a pad scores is never looked at.
 """

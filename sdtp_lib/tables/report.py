@@ -1,4 +1,4 @@
-"""From result files to Markdown tables: Table 2 (latency), Table 1 (LongBench), and paper against ours."""
+"""From result files to Markdown tables: Table 1 (LongBench), paired differences, and Table 2 beside the paper."""
 
 from __future__ import annotations
 
