@@ -37,7 +37,7 @@ def message(error: BaseException) -> str:
         return text or type(error).__name__
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
         return ": ".join(["out of memory", *([text[:LONGEST]] if text else [])])
-    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(__package__):
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(__package__.partition(".")[0]):
         return f"this needs the Python package {error.name}, which is not installed"
     named = ": ".join(filter(None, [type(error).__name__, text[:LONGEST]]))
     return f"{named} ({DEBUG}=1 shows where)"

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -280,7 +279,7 @@ def _until(condition, seconds=90):
 @pytest.mark.slow
 def test_the_job_of_a_process_reports_in_one_line(tmp_path):
     """A process that could not even start its notebook."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(side_by_side.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
     task = f'["{tmp_path}/no.ipynb", "{tmp_path}/copy.ipynb", {{}}]'
     command = [sys.executable, "-m", "sdtp_lib.runner.parallel_jobs", task]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
