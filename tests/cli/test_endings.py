@@ -327,6 +327,6 @@ def test_a_damaged_latency_file_is_named_with_its_field(tmp_path, monkeypatch, c
     check_refused(["profile", "--mode", "prefill", "--config", "none", *again], ["cannot resume", words], capsys)
 
 
-@pytest.mark.parametrize("name, words", [("kvpress", "needs the Python package kvpress"), ("sdtp_lib.no", "SDTP_DEBUG")])
+@pytest.mark.parametrize("name, words", [("kvpress", "the Python package kvpress"), ("sdtp_lib.no", "SDTP_DEBUG")])
 def test_a_missing_package_is_named_and_a_missing_part_of_this_one_is_a_bug(name, words):
     assert words in endings.message(ModuleNotFoundError(f"No module named {name!r}", name=name))
