@@ -1,6 +1,7 @@
 """The house of CONTRIBUTING.md: rooms that say what they are for, imports that run downward, files one can read."""
 
 import ast
+from importlib import import_module
 
 import pytest
 from importlinter.cli import lint_imports
@@ -27,3 +28,11 @@ def test_a_room_is_small_enough_to_be_seen(room):
     files = [file for file in room.glob("*.py") if not file.name.startswith("__")]
     assert len(files) <= FILES_OF_A_ROOM
     assert [file.name for file in files if len(file.read_text().splitlines()) > LINES_OF_A_FILE] == []
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_a_room_hands_on_no_name_of_its_own_files(room):
+    """`from sdtp_lib.room import name` would be the one or the other, by what was imported before."""
+    handed = vars(import_module(".".join(room.relative_to(paths.ROOT).parts))).get("__all__", [])
+    inside = {file.stem for file in room.glob("*.py")} | {file.name for file in room.iterdir() if file.is_dir()}
+    assert not inside & {*handed}

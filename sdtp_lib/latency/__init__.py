@@ -5,7 +5,7 @@ from ..lazy import hand_on
 __getattr__, __dir__, __all__ = hand_on(
     __name__,
     {
-        "sweep": ["profile", "sweep"],
+        "sweep": ["profile"],
         "flops": ["schedule_flops"],
     },
 )

@@ -49,10 +49,10 @@ RESULT_FILES = {
         "rank_correlation: {layer: float}}",
     ),
     "table5_loss_ablation": ResultFile(
-        "02", "{<name in paper_numbers.ABLATIONS>: {rank_correlation: {layer: float}, average: LongBench-mini or null}}"
+        "02", "{<name in paper.ABLATIONS>: {rank_correlation: {layer: float}, average: LongBench-mini or null}}"
     ),
     "table5_seeds": ResultFile(
-        "02", "{<name in paper_numbers.ABLATIONS>: {averages: [0 to 100 per seed], rank_correlation: [per seed]}}"
+        "02", "{<name in paper.ABLATIONS>: {averages: [0 to 100 per seed], rank_correlation: [per seed]}}"
     ),
     "inspect_pruning": ResultFile(
         "03", "{tokens: [text], last_layer: [int per token], kv_lengths: [int per layer], scheduled: [int per layer]}"
