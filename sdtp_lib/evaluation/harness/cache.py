@@ -27,6 +27,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ... import paths
+from ...errors import Failed
 from ...models.provenance import environment_record
 from ...pruning.context import TokenPruning
 from ...results import append_jsonl, check_output
@@ -72,7 +73,7 @@ class AnswerCache(CacheHook):
         """Keep one answer: the harness's model classes call this as soon as they have it.
 
         Raises:
-            RuntimeError: if it cannot be written.
+            Failed: if it cannot be written.
         """
         numbers = [x for x in (res if isinstance(res, tuple) else [res]) if isinstance(x, float)]
         if self.path is not None and not _drawn(attr, req) and all(map(math.isfinite, numbers)):
@@ -80,7 +81,7 @@ class AnswerCache(CacheHook):
             try:
                 append_jsonl(self.path, [{"key": key, "answer": res}])
             except OSError as error:  # no fault of what was asked, as OSError says before work begins
-                raise RuntimeError(f"an answer could not be written to {self.path}: {error.strerror}") from error
+                raise Failed(f"an answer could not be written to {self.path}: {error.strerror}") from error
             self._answers[key] = res
 
     def _key(self, kind: str, request: tuple) -> str:

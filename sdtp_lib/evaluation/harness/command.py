@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: for an unknown model, an option, model argument or task that is refused, or data that do not fit.
         FileNotFoundError: if the model, the pruner or the data are not there.
-        RuntimeError: if the results could not be written.
+        Failed: if the results could not be written.
         SystemExit: from the harness's own parser, for --help.
     """
     register()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...errors import Failed
+
 LOGGERS = ("lm_eval.loggers.evaluation_tracker", "lm_eval._cli.run")  # those that say so
 FAILURES = ("Could not", "Logging to")  # how they begin
 
@@ -17,7 +19,7 @@ def saving(output: str | None) -> Iterator[None]:
     """Look after a run that writes to `output`, the harness's `--output_path`; None writes nothing.
 
     Raises:
-        RuntimeError: at the end, if results or samples were not written, or not handed on as asked; what was written
+        Failed: at the end, if results or samples were not written, or not handed on as asked; what was written
             in part is deleted.
     """
     watch, before = _Watch(), _files(output)
@@ -36,7 +38,7 @@ def saving(output: str | None) -> Iterator[None]:
         for path in [path for path in written if not _is_whole(path)]:
             path.unlink()
         reasons = "; ".join(watch.failures) or "the harness wrote no file"
-        raise RuntimeError(f"results were not written to {output}: {reasons}")
+        raise Failed(f"results were not written to {output}: {reasons}")
 
 
 class _Watch(logging.Handler):
