@@ -52,5 +52,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newest .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-newest .import_linter_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

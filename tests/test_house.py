@@ -33,6 +33,8 @@ def test_a_room_is_small_enough_to_be_seen(room):
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_a_room_hands_on_no_name_of_its_own_files(room):
     """`from sdtp_lib.room import name` would be the one or the other, by what was imported before."""
-    handed = vars(import_module(".".join(room.relative_to(paths.ROOT).parts))).get("__all__", [])
+    package = import_module(".".join(room.relative_to(paths.ROOT).parts))
+    handed = vars(package).get("__all__", [])
+    assert all(hasattr(package, name) for name in handed)
     inside = {file.stem for file in room.glob("*.py")} | {file.name for file in room.iterdir() if file.is_dir()}
     assert not inside & {*handed}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..pruning.scoring import Scorer
 from ..scorers.attention import CumulativeAttentionScorer, LastWindowAttentionScorer
 from ..scorers.simple import HiddenNormScorer, RandomScorer, RecencyScorer
+from .oracle import OracleScorer
 
 BASELINES: dict[str, Callable[..., Scorer]] = {
     "random": RandomScorer,
@@ -31,7 +32,5 @@ def make_scorer(method: str, pruner: Scorer | None = None, seed: int = 0) -> Sco
     if method in ("full", "sdtp"):
         return pruner if method == "sdtp" else None
     if method == "oracle":
-        from .oracle import OracleScorer  # it stands on stage 1, far above this module
-
         return OracleScorer()
     return RandomScorer(seed) if method == "random" else BASELINES[method]()

@@ -66,7 +66,7 @@ def load_or_train(
 
     Args:
         model: to be pruned; `name` loads the same in float32.
-        data, num_samples: what they are trained on, see `saliency.mark`; with 0 samples the shipped ones are taken.
+        data, num_samples: what they are trained on, see `sdtp mark`; with 0 samples the shipped ones are taken.
         folder: gets one for each model, see `experiments.all_layer_pruners.pruners_of_every_layer`.
         designs: keys of DESIGNS.
 

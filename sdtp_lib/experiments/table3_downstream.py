@@ -1,4 +1,4 @@
-"""The paper's Tables 3 and 4 in kind: tasks of lm-evaluation-harness, full and pruned, on the same samples."""
+"""The paper's Table 3 in kind: tasks of lm-evaluation-harness, full and pruned, on the same samples."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def downstream(
     Raises:
         ValueError: for an unknown task or method, the oracle, or a task without one of MAIN_METRICS.
     """
-    from lm_eval.evaluator import simple_evaluate  # heavy, and `sdtp --help` imports this package
+    from lm_eval.evaluator import simple_evaluate  # heavy, and the module's tables need it not
     from lm_eval.tasks import TaskManager
 
     from ..evaluation.harness.model import SDTPLM

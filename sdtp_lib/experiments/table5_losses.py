@@ -43,7 +43,7 @@ def train_ablations(
         marks: of stage 1, for all variations, or {variation: marks}.
         folder: gets one pruner each.
         tasks, limit: LongBench datasets and records of each that the pruners are compared on.
-        variations: {variation: fields of `training.trainer.Recipe` that are its own}.
+        variations: {variation: fields of `training.recipe.Recipe` that are its own}.
         schedule: that they are compared under; its stages are among the paper's, which are trained.
         recipe: fields of `Recipe` that all have in common.
 

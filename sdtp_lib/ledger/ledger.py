@@ -58,37 +58,37 @@ RESULT_FILES = {
         "03", "{tokens: [text], last_layer: [int per token], kv_lengths: [int per layer], scheduled: [int per layer]}"
     ),
     "prune_log": ResultFile("03", "prune_log.jsonl, by TokenPruning(log=...)"),
-    f"{PREFILL_FOLDER}/latency_results_{{baseline,keep09,keep08,keep07}}": ResultFile("04", "benchmark.sweep, prefill"),
-    f"{PREFILL_FOLDER}/hook_costs": ResultFile("04", "{<side>: what overhead.hook_overhead gives}"),
-    f"{PREFILL_FOLDER}/attention_work": ResultFile("04", "{<length>: what attention_work.attention_work gives}"),
+    f"{PREFILL_FOLDER}/latency_results_{{baseline,keep09,keep08,keep07}}": ResultFile("04", "latency.sweep, prefill"),
+    f"{PREFILL_FOLDER}/hook_costs": ResultFile("04", "{<side>: what costs.hook_costs.hook_overhead gives}"),
+    f"{PREFILL_FOLDER}/attention_work": ResultFile("04", "{<length>: what costs.causal_work.attention_work gives}"),
     f"{PREFILL_FOLDER}_float32/latency_results_{{baseline,keep09,keep07}}": ResultFile(
-        "04", "benchmark.sweep, prefill"
+        "04", "latency.sweep, prefill"
     ),
-    "table2_prefill": ResultFile("04", "Markdown alone, by report.latency_table"),
-    "latency_results_{baseline,keep09,keep08,keep07}": ResultFile("05", "benchmark.sweep, end2end"),
-    "table2_end2end": ResultFile("05", "Markdown alone, by report.latency_table"),
-    "decode_steps": ResultFile("05", "[what decode_steps.decode_steps gives]"),
-    "chunk_costs": ResultFile("05", "[what chunk_costs.chunk_costs gives]"),
-    "peers": ResultFile("05", "what peers.compare_peers gives"),
+    "table2_prefill": ResultFile("04", "Markdown alone, by tables.table2.latency_table"),
+    "latency_results_{baseline,keep09,keep08,keep07}": ResultFile("05", "latency.sweep, end2end"),
+    "table2_end2end": ResultFile("05", "Markdown alone, by tables.table2.latency_table"),
+    "decode_steps": ResultFile("05", "[what costs.decode_steps.decode_steps gives]"),
+    "chunk_costs": ResultFile("05", "[what costs.chunk_costs.chunk_costs gives]"),
+    "peers": ResultFile("05", "what costs.same_budget.compare_peers gives"),
     "table1_longbench": ResultFile(
-        "06", "{method: what evaluation.summary.summarise gives}, by evaluation.compare.compare"
+        "06", "{method: what evaluation.bootstrap.summarise gives}, by evaluation.compare.compare"
     ),
-    "table1_speed": ResultFile("06", "what evaluation.speed.speed gives"),
-    "table3_downstream": ResultFile("07", "what evaluation.downstream.downstream gives"),
-    "table4_loss_ablation": ResultFile("07", "what evaluation.loss_ablation.loss_ablation gives"),
-    "table6_kv_compression": ResultFile("08", "what evaluation.kv_compression.score_compressed gives"),
+    "table1_speed": ResultFile("06", "what experiments.table1_speed.speed gives"),
+    "table3_downstream": ResultFile("07", "what experiments.table3_downstream.downstream gives"),
+    "table4_loss_ablation": ResultFile("07", "what experiments.table4_losses.loss_ablation gives"),
+    "table6_kv_compression": ResultFile("08", "what experiments.table6_kv_compression.score_compressed gives"),
     "{fig4_single_cut,fig5_stages,quality_flops}": ResultFile(
-        "09", "{full: 0 to 100, points: [what evaluation.schedules.quality gives]}"
+        "09", "{full: 0 to 100, points: [what experiments.schedule_quality.quality gives]}"
     ),
-    "positions": ResultFile("09", "[what evaluation.schedules.quality gives]"),
-    "question_designs": ResultFile("10", "{<design>: what evaluation.question_designs.compare_designs gives}"),
+    "positions": ResultFile("09", "[what experiments.schedule_quality.quality gives]"),
+    "question_designs": ResultFile("10", "{<design>: what experiments.question_designs.compare_designs gives}"),
     "{question_curves,question_pooled,question_presets}": ResultFile(
-        "10", "{<documents>: what evaluation.question_study.curve gives}"
+        "10", "{<documents>: what experiments.question_aware.curve gives}"
     ),
-    "question_schedules": ResultFile("10", "{<FLOP ratio>: [what schedule_search.search gives]}"),
-    "question_twice": ResultFile("10", "[what evaluation.second_question.second_question gives]"),
-    "question_costs": ResultFile("10", "[what question_costs.module_costs gives]"),
-    "sweep": ResultFile("11", "Markdown alone, by sweep_points.write_points, of the latency files in points/"),
+    "question_schedules": ResultFile("10", "{<FLOP ratio>: [what experiments.schedule_search.search gives]}"),
+    "question_twice": ResultFile("10", "[what experiments.second_question.second_question gives]"),
+    "question_costs": ResultFile("10", "[what costs.question_costs.module_costs gives]"),
+    "sweep": ResultFile("11", "Markdown alone, by latency.sweep_points.write_points, of the latency files in points/"),
     "pruner_ablation": ResultFile(
         "09", "{<variation>: {averages: [0 to 100 per seed], rank_correlation: [mean over stages, per seed]}}"
     ),

@@ -158,7 +158,7 @@ def has_tokenizer(folder: Path) -> bool:
 def tokenizer_of(source: str | os.PathLike, vocabulary: int, **where) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub name, padding on the left.
 
-    Without a token for pads it takes another special one; without any, `answers.pad_token` finds one.
+    Without a token for pads it takes another special one; without any, `evaluation.answers.pad_token` finds one.
 
     Args:
         vocabulary: how many tokens the model knows.

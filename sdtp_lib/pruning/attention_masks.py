@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 ABSENT = -1
-GROUPED = "sdpa_grouped_decode"  # see decode_attention
+GROUPED = "sdpa_grouped_decode"  # see latency.grouped_decode
 SDPA = ("sdpa", GROUPED)
 IMPLEMENTATIONS = ("sdpa", "eager", "flex_attention", "flash_attention_2")
 

@@ -24,7 +24,6 @@ class Conversation:
         batch: rows; positions: "original" or "compact", as its keys were turned.
         total: columns so far.
         held: keys in each layer's cache after the last pass, and the first and the last layer's `keys` themselves.
-        known: whether all of it went through the engine, so that its pads are known.
         real: (batch, total) bool, False on pads; None while there are none.
         kept: layer -> (batch, n) columns below `dense_from` that its cache was given; a layer not named got all.
         dense_from: from this column on every layer got everything.
@@ -38,7 +37,6 @@ class Conversation:
     total: int = 0
     held: list[int] = field(default_factory=list)
     keys: tuple[Tensor, ...] = ()
-    known: bool = True
     real: Tensor | None = None
     kept: dict[int, Tensor] = field(default_factory=dict)
     dense_from: int = 0
@@ -63,7 +61,7 @@ class Conversation:
             if len({n for layer, n in enumerate(held) if not cache.layers[layer].is_sliding}) > 1:
                 raise ValueError("this cache was pruned outside of TokenPruning; run its prompt inside")
             start = cache.get_seq_length()
-            return cls(batch, positions, start, held, known=False, dense_from=start)
+            return cls(batch, positions, start, held, dense_from=start)
         found = replace(found, kept=dict(found.kept), compressed=set(found.compressed))
         if found.held != held:
             found.take_back(cache, held, adapter)

@@ -46,7 +46,7 @@ class TokenPruning(PruningSettings):
             tell, such as scores that are no numbers or a press that does not fit, is refused right after the prefill.
     """
 
-    session_of = staticmethod(Session)  # what makes the hooks; `overhead` times those
+    session_of = staticmethod(Session)  # what makes the hooks; `experiments.costs.hook_costs` times those
 
     @contextmanager
     def __call__(self, model: nn.Module) -> Iterator[PruningTrace]:

@@ -5,6 +5,6 @@ from ..lazy import hand_on
 __getattr__, __dir__, __all__ = hand_on(
     __name__,
     {
-        "job": ["NotebookFailed"],
+        "execution": ["NotebookFailed"],
     },
 )

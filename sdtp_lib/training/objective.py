@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ..data.samples import Batch, Sample
 from ..pruning.schedule import PruningSchedule
 from ..scorers.token_pruner import TokenPruner
-from ..training import losses
+from . import losses
 from .batch_forward import layer_inputs, target_logits
 from .hidden_states import KeptStates
 from .recipe import Recipe

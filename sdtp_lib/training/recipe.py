@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ..data.samples import Sample
 from ..scorers.token_pruner import check_seed, positive, pruner_class
-from .marks import Sample
 
 TERMS = ("rank", "mse")
 

@@ -30,7 +30,7 @@ from ..results import check_output, write_text
 from ..scorers.files import FILES
 from ..scorers.token_pruner import TokenPruner, pruner_class
 from ..text_files import check_apart
-from ..training import losses
+from . import losses
 from .held_out import held_out_correlation
 from .hidden_states import KeptStates
 from .marks import Marks, load_marks

@@ -1,7 +1,7 @@
 """LongBench, LongBench-mini and the multiple-choice tasks as the harness runs them, on this project's data and scores.
 
 `--metadata data=FOLDER` takes the records from a local folder in LongBench's own schema, and their templates if it has
-a `dataset2prompt.json`; LongBench comes from the Hub otherwise, at the revision that `data` pins. `--metadata
+a `dataset2prompt.json`; LongBench comes from the Hub otherwise, at the revision that `data.corpora` pins. `--metadata
 records=N` makes N records of a mini task instead of 100.
 
 The harness's own `longbench_*` tasks are not used: they put their instructions around the Hub copy's `context`, which
