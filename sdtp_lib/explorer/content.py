@@ -64,7 +64,7 @@ def exploration(
         `model`, `schedule`, `num_layers`; `tokens`: their texts, which together are the prompt; `full`: `answer`, and
         per layer `kv_lengths` and `kv_bytes`; `runs`: those of each scorer with `name`, `pruner` (see
         `models.identity.pruner_record`), `reason` (why nothing was cut, or None), `last_layer` (per token the last
-        0-based layer it is present at), `present` (tokens per layer), `agreement` (per layer: of the as many tokens with
+        0-based layer it is present at), `present` (tokens a layer), `agreement` (per layer: of the as many tokens with
         the highest saliency, the share that is present; None without saliency) and `stages`: `layer`, `sinks` and
         `local_from` (tokens before the one column and from the other on were never up for a cut there) and `scores`
         (per token; None where it had left before; None for all if nothing was cut); `saliency`: None, or `answer`,
