@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,13 @@ class SampleFile:
                 raise ValueError(f"{where} is damaged: {error}; delete the file to start over") from None
             rows.append(row)
         return rows
+
+
+def sample_folder(folder: str | os.PathLike, resume: bool) -> Path:
+    """A folder for the samples of several runs that share some; emptied first unless an interrupted one goes on."""
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Path(folder)
 
 
 def digest(prompt: Sequence[int], answers: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from sdtp_lib import PruningSchedule, cli
 from sdtp_lib.evaluation import answers
 from sdtp_lib.evaluation.compare import compare
 from sdtp_lib.evaluation.longbench import evaluate, measure
-from sdtp_lib.evaluation.sample_files import SampleFile
+from sdtp_lib.evaluation.sample_files import SampleFile, sample_folder
 from sdtp_lib.scorers.token_pruner import TokenPruner
 
 SCHEDULE = PruningSchedule(layers=(2, 4), keep_ratio=0.7, min_local_tokens=8)
@@ -235,3 +235,11 @@ def test_resuming_without_an_output_is_refused(capsys):
     assert capsys.readouterr().err == (
         "sdtp: error: resume needs an output, beside which the samples of the interrupted run are\n"
     )
+
+
+def test_a_folder_of_samples_is_emptied_unless_a_run_goes_on(tmp_path):
+    """The repository keeps samples of another device beside a notebook's; they must not stop a first run."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "full.jsonl").write_text("stored\n")
+    assert (sample_folder(tmp_path, resume=True) / "deep" / "full.jsonl").exists()
+    assert not sample_folder(tmp_path, resume=False).exists() and not sample_folder(tmp_path / "none", False).exists()
