@@ -116,7 +116,7 @@ class SampleFile:
         return rows
 
 
-def sample_folder(folder: str | os.PathLike, resume: bool) -> Path:
+def sample_folder(folder: str | os.PathLike, resume: bool = False) -> Path:
     """A folder for the samples of several runs that share some; emptied first unless an interrupted one goes on."""
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
