@@ -24,13 +24,13 @@ def paper_ours(rows: Iterable[tuple], digits: int = 2) -> Markdown:
     table = []
     for quantity, theirs, ours, *places in rows:
         places = places[0] if places else digits
-        both = not any(_missing(value) or isinstance(value, str) for value in (theirs, ours))
-        difference = _number(ours - theirs, places, sign=True) if both else "-"
+        both = not any(is_missing(value) or isinstance(value, str) for value in (theirs, ours))
+        difference = number_text(ours - theirs, places, sign=True) if both else "-"
         table.append(
             dict(
                 zip(
                     ("", "paper", "ours", "difference"),
-                    (quantity, _number(theirs, places), _number(ours, places), difference),
+                    (quantity, number_text(theirs, places), number_text(ours, places), difference),
                     strict=True,
                 )
             )
@@ -38,12 +38,12 @@ def paper_ours(rows: Iterable[tuple], digits: int = 2) -> Markdown:
     return Markdown(results.markdown_table(table))
 
 
-def _missing(value) -> bool:
+def is_missing(value) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _number(value: float | str | None, digits: int, sign: bool = False) -> str:
-    if _missing(value):
+def number_text(value: float | str | None, digits: int, sign: bool = False) -> str:
+    if is_missing(value):
         return "-"
     if isinstance(value, str):
         return value

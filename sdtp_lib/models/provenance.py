@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import paths
+from .identity import pruner_record, pruners_of
 
 LOADED = object()  # stands for the pruners that were loaded for a model
 
@@ -50,8 +51,6 @@ def metadata(
             `models.load_pruner` has loaded for the model so far.
         details: further JSON values, such as seeds and repeats.
     """
-    from .identity import pruner_record, pruners_of  # torch is slow to import, and not every caller needs it
-
     name = str(getattr(model, "name_or_path", model))
     if pruner is LOADED:
         pruner = pruners_of(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -105,23 +106,25 @@ class Conversation:
 
     def take_rows(self, rows: Tensor, cache: Cache) -> Conversation:
         """The conversation after the rows of its cache became `rows` (new batch,) of the old ones."""
-        moved: dict[int, Tensor] = {}
-        for columns in self.kept.values():
-            if id(columns) not in moved:  # layers between two cuts share theirs, and go on to
-                moved[id(columns)] = columns.index_select(0, rows.to(columns.device))
-        kept = {layer: moved[id(columns)] for layer, columns in self.kept.items()}
+        kept = self._changed(lambda columns: columns.index_select(0, rows.to(columns.device)))
         real = None if self.real is None else self.real.index_select(0, rows.to(self.real.device))
         compressed, keys = set(self.compressed), self.ends(cache)
         return replace(self, batch=len(rows), real=real, kept=kept, keys=keys, compressed=compressed)
 
     def hide(self, real: Tensor) -> None:
         """Treat cached tokens that a newer mask `real` (batch, at least total) hides as pads from now on."""
-        self.real, hidden = real, {}
-        for layer, columns in self.kept.items():
-            if id(columns) not in hidden:  # layers between two cuts share theirs
-                visible = real.to(columns.device).gather(1, columns.clamp(min=0))
-                hidden[id(columns)] = columns.masked_fill(~visible, ABSENT)
-            self.kept[layer] = hidden[id(columns)]
+
+        def hidden(columns: Tensor) -> Tensor:
+            visible = real.to(columns.device).gather(1, columns.clamp(min=0))
+            return columns.masked_fill(~visible, ABSENT)
+
+        self.real, self.kept = real, self._changed(hidden)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> dict[int, Tensor]:
+        """`kept` after a change of its columns, made once for layers between two cuts, which share them."""
+        found = {id(columns): columns for columns in self.kept.values()}
+        made = {name: change(columns) for name, columns in found.items()}
+        return {layer: made[id(columns)] for layer, columns in self.kept.items()}
 
     def take_back(self, cache: Cache, held: list[int], adapter: ModelAdapter) -> None:
         """Forget the last columns, after every layer's cache lost as many keys: a question or answer was taken back.

@@ -49,7 +49,7 @@ def store(notebook: str | os.PathLike) -> None:
     if not notebook.is_file():
         raise FileNotFoundError(f"notebook {notebook} does not exist")
     executed = notebook.parent / ".partial" / notebook.name  # where no test looks for notebooks
-    with _environment(OFFLINE):
+    with kernel_environment(OFFLINE):
         execute(notebook, executed, {})
     os.replace(executed, notebook)
 
@@ -108,7 +108,7 @@ def _without_folders(value: Any) -> Any:
 
 
 @contextmanager
-def _environment(extra: dict[str, str]) -> Iterator[None]:
+def kernel_environment(extra: dict[str, str]) -> Iterator[None]:
     """Set the variables that kernels inherit, and put the old ones back; kernels have another working folder."""
     before = dict(os.environ)
     folders = {"SDTP_RESULTS": str(paths.results()), "SDTP_FIGURES": str(paths.figures())}

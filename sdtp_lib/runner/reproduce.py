@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 from .. import paths, results
 from ..scorers.token_pruner import positive
-from .execution import OFFLINE, NotebookFailed, _environment, execute
+from .execution import OFFLINE, NotebookFailed, execute, kernel_environment
 from .job import Job
+from .parallel_jobs import run_side_by_side, take_shard
 from .profiles import plan
 
 
@@ -37,8 +38,6 @@ def reproduce(
         NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs, a shard or a
             grid all that can run do, and the ledger is written, before it is raised.
     """
-    from .parallel_jobs import run_side_by_side, take_shard
-
     positive("jobs", jobs)
     chosen = plan(profile, only)
     if shard is not None and only is not None and len(chosen) == 1:
@@ -51,7 +50,7 @@ def reproduce(
     results.check_output(paths.results() / paths.LEDGER)
     for job in todo:
         job.forget()
-    with _environment(OFFLINE if profile.startswith("demo") else {}):
+    with kernel_environment(OFFLINE if profile.startswith("demo") else {}):
         try:
             if apart:
                 run_side_by_side(todo, jobs)

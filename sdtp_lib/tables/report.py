@@ -10,7 +10,7 @@ import pandas as pd
 from .. import paper, results
 from ..evaluation.bootstrap import table1
 from ..latency.files import lookup
-from ..markdown import Markdown, _missing, _number
+from ..markdown import Markdown, is_missing, number_text
 from ..text_files import check_apart
 from .table2 import table2_rows
 
@@ -41,7 +41,7 @@ def longbench_table(
     rows = [
         {"method": row["method"]}
         | {name: _score(row.get(name), row.get(f"{name} ci95")) for name in scores}
-        | {"1/tau": _number(row.get("1/tau"), 2)}
+        | {"1/tau": number_text(row.get("1/tau"), 2)}
         for row in table.to_dict("records")
     ]
     if output is not None:
@@ -68,7 +68,7 @@ def differences_table(found: Mapping[str, dict], part: str = "average") -> Markd
         for name, cell in cells.items():
             row = {"method": method} if part == "average" else {"method": method, part: name}
             points = {"difference": cell["difference"], "95% from": cell["ci95"][0], "to": cell["ci95"][1]}
-            signed = {title: _number(value, 2, sign=True) for title, value in points.items()}
+            signed = {title: number_text(value, 2, sign=True) for title, value in points.items()}
             rows.append(row | signed | {"standard error": cell["stderr"], "n": cell["n"], "": cell["verdict"]})
     return Markdown(results.markdown_table(rows, digits=2))
 
@@ -79,7 +79,7 @@ def table2_beside_paper(document: Mapping) -> Markdown:
 
 
 def _score(score: float | None, interval: Sequence[float] | None) -> str:
-    if _missing(score):
+    if is_missing(score):
         return "-"
-    text = _number(score, 1)
-    return text if _missing(interval) else f"{text} [{_number(interval[0], 1)}, {_number(interval[1], 1)}]"
+    text = number_text(score, 1)
+    return text if is_missing(interval) else f"{text} [{number_text(interval[0], 1)}, {number_text(interval[1], 1)}]"
