@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
 from argparse import Namespace
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from ...results import check_output
 from .arguments import check_arguments
 from .values import GENERATION_VALUES, check_values, number, whole
 
@@ -94,13 +94,10 @@ def check_include(folder: str | None) -> None:
 
 def check_folder(option: str, folder: str | os.PathLike) -> None:
     """Raise ValueError unless files can be written to `folder`, which need not be there yet; leaves nothing there."""
-    folder = Path(folder).absolute()
-    above = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=above):
-            pass
-    except OSError as error:
-        reason = f"{above} is a file" if above.is_file() else f"{above}: {error.strerror}"
+        check_output(folder, folder=True)
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{option} cannot be written: {reason}; name another place") from None
 
 
