@@ -17,13 +17,15 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from .. import options as choices
 from .. import paths
+from ..launcher import is_main
 from ..pruning.schedule import PruningSchedule
 from ..scorers.token_pruner import TokenPruner
+from .dtypes import DTYPES, resolve_dtype
 from .identity import check_same_weights, note_pruner, remember
 from .model_files import build_of, check_folder, first_line, has_tokenizer, tokenizer_of
-from .placement import check_placement, layout, spread
+from .placement import check_placement, layout, pick_device, spread
+from .provenance import line
 from .workers import Workers
 
 SHAPES = {
@@ -37,24 +39,11 @@ SHAPES = {
     ),
 }  # fmt: skip
 DEMOS = ("demo", "demo-dense")
-DTYPES = {name: getattr(torch, name) for name in choices.DTYPES}
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or the GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: naming a device that torch does not know or that is not there.
-    """
-    try:
-        return torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device {device!r} is unknown to this torch or not there") from None
 
 
 def load_model(
     name: str | os.PathLike,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     device: str | torch.device | None = None,
     revision: str | None = None,
     seed: int = 0,
@@ -69,8 +58,8 @@ def load_model(
     Args:
         name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, `demo-dense`, a local folder, or a Hub name
             `owner/model`.
-        dtype: one of `DTYPES`.
-        device: see `pick_device`.
+        dtype: of the weights: one of `DTYPES`, or `auto`, see `models.dtypes.resolve_dtype`.
+        device: see `models.placement.pick_device`.
         revision: commit to load from the Hub.
         seed: of a shape's random weights.
         device_map: lays the model over several devices in place of one, see `models.placement.check_placement`.
@@ -85,21 +74,20 @@ def load_model(
             that does not load, or damaged weights.
         FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_placement(device_map, device, tensor_parallel)
     placed, where = bool(device_map or tensor_parallel), layout(device_map, tensor_parallel)
+    weights = DTYPES[resolve_dtype(dtype, device)]
     device, name = torch.device("cpu") if placed else pick_device(device), os.fspath(name)
     demos = dict(zip(DEMOS, (paths.DEMO_CHECKPOINT, paths.DENSE_CHECKPOINT), strict=True))
     if name in SHAPES:
-        make = partial(_random_model, MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed)
-        model, tokenizer, label = _split(make, DTYPES[dtype], where) if tensor_parallel else make(), None, name
+        make = partial(_random_model, MistralConfig(**SHAPES[name]), weights, device, seed)
+        model, tokenizer, label = _split(make, weights, where) if tensor_parallel else make(), None, name
         model = spread(model, device_map) if device_map else model
     elif name in demos or os.path.exists(name):
-        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], where)
+        model, tokenizer = _from_folder(Path(demos.get(name, name)), weights, where)
         label = name
     elif name.count("/") == 1 and name[0] not in "./~":
-        model, tokenizer = _from_hub(name, revision, DTYPES[dtype], where)
+        model, tokenizer = _from_hub(name, revision, weights, where)
         label = f"{name}@{_home(name, revision).name}"  # the cache calls a commit's folder by it
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
@@ -131,6 +119,22 @@ def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
         check_folder(Path(name))
     if name in SHAPES or (os.path.isdir(name) and not has_tokenizer(Path(name))):
         raise ValueError(f"model {os.fspath(name)} has no tokenizer, so {purpose}")
+
+
+def load_with_tokenizer(
+    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
+    device_map: str | Mapping[str, int | str] | None = None, tensor_parallel: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
+    """What `load_model` gives, of a model that can read text; the main process prints which.
+
+    Raises:
+        ValueError: also if the model has no tokenizer.
+    """
+    check_reads_text(name, "it cannot be evaluated")
+    found = load_model(name, dtype, device, revision, device_map=device_map, tensor_parallel=tensor_parallel)
+    if is_main():
+        print(line(found[0]))
+    return found
 
 
 def load_pruner(

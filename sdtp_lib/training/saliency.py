@@ -180,7 +180,8 @@ def mark(
     check_layers(layers, depth)
     samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples)
     settings = {
-        "model": label(network.name_or_path), "fingerprint": fingerprint(network), "dtype": dtype,
+        "model": label(network.name_or_path), "fingerprint": fingerprint(network),
+        "dtype": str(network.dtype).removeprefix("torch."),
         "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": num_samples, "seed": seed,
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
         "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
