@@ -23,8 +23,8 @@ def made_up(tokens=60, depth=8, stages=(2, 4, 5), ratio=0.7, texts=None, names=(
     full = {"answer": "Clara <i>is</i> it", "kv_lengths": lengths, "kv_bytes": [256 * n for n in lengths]}
     marked = {"answer": "Clara <i>is</i> it", "given": False, "values": values} if saliency else None
     return {
-        "model": "made-up", "schedule": {}, "num_layers": depth, "tokens": words, "full": full, "runs": runs,
-        "saliency": marked,
+        "model": "made-up", "schedule": {}, "num_layers": depth, "chat_template": None, "tokens": words, "full": full,
+        "runs": runs, "saliency": marked,
     }  # fmt: skip
 
 

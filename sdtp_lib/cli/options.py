@@ -56,8 +56,9 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     parser.add_argument(
-        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL with Dolly's fields"
+        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL of prompts with answers or of chats"
     )
+    _chat_template(parser, "prompts")
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
     parser.add_argument("--target", choices=("answer", "all"), default="answer", help="whose likelihood counts")
@@ -134,6 +135,7 @@ def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
     parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
+    _chat_template(parser, "the prompt")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
     parser.add_argument("--seed", type=int, default=0, help="of random scores")
     _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")

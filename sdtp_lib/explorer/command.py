@@ -33,6 +33,7 @@ def explore(
     saliency: bool = True,
     new_tokens: int = 48,
     seed: int = 0,
+    chat_template: bool | None = None,
     dtype: str = "float32",
     device: str | None = None,
     revision: str | None = None,
@@ -41,8 +42,8 @@ def explore(
     """Write the explorer's page of one prompt: what `sdtp explore` runs.
 
     Args:
-        prompt_file: UTF-8 text, asked as it is but for one line end at its end, which editors add; may be a pipe, or
-            `-` for standard input.
+        prompt_file: UTF-8 text, but for one line end at its end, which editors add; may be a pipe, or `-` for standard
+            input.
         output: HTML file.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         pruner, any_model: folder of the trained pruner, see `models.load_pruner`; the demo models have their own.
@@ -52,6 +53,8 @@ def explore(
         saliency: False leaves it out, and so the backward pass.
         new_tokens: at most so many in each generated answer.
         seed: of the random score.
+        chat_template: whether the prompt is the user's turn in the model's chat template, or all that the model reads;
+            None: if it has one.
 
     Returns:
         What `exploration` gives, as it is on the page.
@@ -76,7 +79,10 @@ def explore(
     scorers = {"sdtp": load_pruner(pruner, network, stages, seed, any_model)}
     name, scorer = second_scorer(compare, network, stages, seed, any_model)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer
-    found = exploration(network, tokenizer, text, scorers, stages, answer, saliency=saliency, new_tokens=new_tokens)
+    found = exploration(
+        network, tokenizer, text, scorers, stages, answer,
+        saliency=saliency, new_tokens=new_tokens, chat_template=chat_template,
+    )  # fmt: skip
     found["schedule_name"] = schedule
     from .page import page  # Jinja2 is needed for this alone
 
