@@ -1,10 +1,12 @@
 """Evaluation in a chat template: which prompts go into it, and what is recorded, resumed and warned of."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from chat_tokenizers import chat_tokenizer
+from lm_eval.tasks import TaskManager
 from small_records import small_model, small_records, small_tokenizer, write_records
 
 from sdtp_lib import PruningSchedule, cli
@@ -111,3 +113,17 @@ def test_the_command_has_the_switch(folder, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main([*command, "--model", f"{folder}/plain", "--chat-template"]) == 2
     assert "has no chat template" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("switch", [[], ["--apply_chat_template"]])
+def test_the_harness_puts_prompts_into_it_where_it_is_told_to(folder, pruner, tmp_path, monkeypatch, caplog, switch):
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
+    model = f"pretrained={folder}/chat,pruner={pruner(chat_template=None)},dtype=float32,device=cpu"
+    command = ["lm-eval", "--model", "sdtp", "--model_args", model, "--tasks", "longbench_mini_singledoc_qa"]
+    output = ["--limit", "1", "--output_path", f"{tmp_path}/out", "--log_samples", *switch]
+    assert cli.main([*command, "--metadata", f"data={folder}/data", *output]) == 0
+    (samples,) = (tmp_path / "out").rglob("samples_*.jsonl")
+    prompt = json.loads(samples.read_text().splitlines()[0])["arguments"]["gen_args_0"]["arg_0"]
+    assert prompt.endswith("[assistant]\n") == bool(switch)
+    warned = [line for line in caplog.messages if "trained on prompts in" in line]
+    assert ["in no chat template and is used on prompts in chat" in line for line in warned] == [True] * bool(switch)

@@ -12,7 +12,7 @@ from sdtp_lib.scorers.token_pruner import TokenPruner
 from sdtp_lib.training.marks import Marks
 from sdtp_lib.training.recipe import Recipe
 from sdtp_lib.training.saliency import mark
-from sdtp_lib.training.trainer import Trainer, train
+from sdtp_lib.training.trainer import Trainer
 
 PLAIN = {"prompt": "Who did it? It was", "answer": " Paul"}
 CHAT = {"messages": [{"role": "user", "content": "Who did it?"}, {"role": "assistant", "content": "Anna"}]}
@@ -79,9 +79,7 @@ def test_the_command_refuses_chats_in_one_line_before_anything_is_written(option
 def test_the_pruner_of_own_lines_can_be_trained_by_the_commands(options, tmp_path):
     places = {name: str(tmp_path / name) for name in ("model", "own.jsonl", "marks", "pruner")}
     model = ["--model", places["model"], "--device", "cpu"]
-    assert (
-        cli.main(["mark", *model, "--data", places["own.jsonl"], "--num-samples", "4", "--output", places["marks"]])
-        == 0
-    )
-    train(places["marks"], places["pruner"], places["model"], device="cpu", epochs=1)
+    data = ["--data", places["own.jsonl"], "--num-samples", "4"]
+    assert cli.main(["mark", *model, *data, "--output", places["marks"]]) == 0
+    assert cli.main(["train", *model, "--marks", places["marks"], "--epochs", "1", "--output", places["pruner"]]) == 0
     assert TokenPruner.from_pretrained(places["pruner"]).record["chat_template"] == DIGEST
