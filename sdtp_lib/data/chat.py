@@ -98,8 +98,8 @@ def warn_of_other_template(scorer: Any, digest: str | None) -> None:
     trained, used = (f"in chat template {sha}" if sha else "in no chat template"
                      for sha in (record["chat_template"], digest))  # fmt: skip
     logging.getLogger(__name__).warning(
-        "warning: the pruner %s was trained on prompts %s and is used on prompts %s; it may cut the wrong tokens",
-        getattr(scorer, "origin", ""), trained, used,
+        "sdtp: warning: pruner %s was trained on prompts %s and is used on prompts %s; it may cut the wrong tokens",
+        repr(getattr(scorer, "origin", "")), trained, used,
     )  # fmt: skip
 
 

@@ -87,6 +87,8 @@ def exploration(
         raise ValueError(f"a prompt of {len(ids)} tokens and {new_tokens} new ones: the model takes {longest} in all")
     found = {"model": label(model.name_or_path), "schedule": schedule.to_dict(), "num_layers": depth}
     found |= {"chat_template": template, "tokens": tokens}
+    for scorer in scorers.values():
+        chat.warn_of_other_template(scorer, template)
     with tqdm(total=1 + len(scorers) + saliency, desc="full", unit="run") as bar:
         full, own = _ask(model, tokenizer, ids, TokenPruning(PruningSchedule.preset("none", depth)), new_tokens)[:2]
         bar.update()
@@ -98,7 +100,6 @@ def exploration(
         bar.update(saliency)
         runs = []
         for name, scorer in scorers.items():
-            chat.warn_of_other_template(scorer, template)
             bar.set_description(name)
             if hasattr(scorer, "show"):
                 scorer.show(model, schedule.layers, [ids], [wanted])
