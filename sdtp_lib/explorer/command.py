@@ -77,10 +77,7 @@ def explore(
     name, scorer = second_scorer(compare, network, stages, seed, any_model)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer
     found = exploration(network, tokenizer, text, scorers, stages, answer, saliency=saliency, new_tokens=new_tokens)
-    found["schedule_name"] = schedule
-    from .page import page  # Jinja2 is needed for this alone
-
-    results.write_text(output, page(found))
+    write_page(output, found, schedule)
     return found
 
 
@@ -95,6 +92,14 @@ def read_prompt(file: str | os.PathLike) -> str:
     if not text.strip():
         raise ValueError(f"prompt file {file} is empty")
     return text
+
+
+def write_page(output: str | os.PathLike, found: dict, schedule: str) -> None:
+    """Write the page of what `exploration` gives, in which the preset is named from then on."""
+    from .page import page  # Jinja2 is needed for this alone
+
+    found["schedule_name"] = schedule
+    results.write_text(output, page(found))
 
 
 def second_scorer(
