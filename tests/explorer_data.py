@@ -28,6 +28,12 @@ def made_up(tokens=60, depth=8, stages=(2, 4, 5), ratio=0.7, texts=None, names=(
     }  # fmt: skip
 
 
+def made_up_demo(**options):
+    """`explorer.demo.demo`'s layout: the pruned prefill takes half of the time, the cache three quarters and less."""
+    timed = {"prefill": [0.25, 0.125], "repeats": 5, "dtype": "float32", "device": "cpu", "schedule_name": "keep07"}
+    return made_up(**options) | timed | {"record": {"name": "made-up-0", "answer": "Clara"}}
+
+
 def _run(draw, name, tokens, depth, stages, ratio):
     last, here, rows = [depth - 1] * tokens, list(range(tokens)), []
     for layer in stages:

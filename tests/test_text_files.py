@@ -197,6 +197,7 @@ def no_work(monkeypatch):
         raise AssertionError("work began before the refusal")
 
     monkeypatch.setattr(explore, "load_with_tokenizer", work)
+    monkeypatch.setattr("sdtp_lib.explorer.demo.load_with_tokenizer", work)
     monkeypatch.setattr(saliency, "load_model", work)
     monkeypatch.setattr("sdtp_lib.training.trainer.load_marks", work)
     monkeypatch.setattr("sdtp_lib.evaluation.longbench.load_with_tokenizer", work)
@@ -226,6 +227,7 @@ def test_an_output_that_is_an_input_is_refused_by_every_command(tmp_path, alias,
         (tmp_path / "alias").unlink(missing_ok=True)
 
     check(prompt, ["explore", "--prompt-file", prompt])
+    check(prompt, ["demo", "--prompt-file", prompt])
     evaluate = ["evaluate", "--tasks", "qasper", "--method", "full", "--data"]
     check(data, [*evaluate, data])
     check(data, [*evaluate, folder])

@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="sdtp", description="Saliency-driven dynamic token pruning: train, measure and reproduce.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, add_options in (
+        ("demo", _demo, cli_options.demo),
         ("mark", _mark, cli_options.mark),
         ("train", _train, cli_options.train),
         ("profile", _profile, cli_options.profile),
@@ -79,6 +80,13 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         add_options(sub)
     return parser
+
+
+def _demo(**options) -> None:
+    """Prune one prompt, and see what that changes: the answer, the time, the cache."""
+    from ..explorer.demo import demo, report
+
+    print(report(demo(**options)), f"Token by token: {options['output']}, to be opened in a browser.", sep="\n")
 
 
 def _mark(**options) -> None:

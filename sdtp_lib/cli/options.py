@@ -123,22 +123,35 @@ def lm_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
 
 
+def demo(parser: argparse.ArgumentParser) -> None:
+    own = "UTF-8 text, - for stdin; by default a record of the demo"
+    parser.add_argument("--prompt-file", default=None, metavar="FILE", help=own)
+    parser.add_argument("--output", default="runs/demo.html", metavar="FILE.html", help="the explorer's page")
+    _pruned_prompt(parser, "paper")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed prefills of each side")
+    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
+
+
 def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-file", required=True, metavar="FILE", help="UTF-8 text, - for stdin")
     parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
+    _pruned_prompt(parser, "keep07")
+    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
+    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
+    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores")
+    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
+
+
+def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:
     parser.add_argument(
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
     )
     _any_model(parser)
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
-    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
-    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
-    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default=schedule, help="where and how much is cut")
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
     _chat_template(parser, "the prompt")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
-    parser.add_argument("--seed", type=int, default=0, help="of random scores")
-    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
 
 
 def report(parser: argparse.ArgumentParser) -> None:

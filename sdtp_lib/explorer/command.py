@@ -83,10 +83,7 @@ def explore(
         network, tokenizer, text, scorers, stages, answer,
         saliency=saliency, new_tokens=new_tokens, chat_template=chat_template,
     )  # fmt: skip
-    found["schedule_name"] = schedule
-    from .page import page  # Jinja2 is needed for this alone
-
-    results.write_text(output, page(found))
+    write_page(output, found, schedule)
     return found
 
 
@@ -101,6 +98,14 @@ def read_prompt(file: str | os.PathLike) -> str:
     if not text.strip():
         raise ValueError(f"prompt file {file} is empty")
     return text
+
+
+def write_page(output: str | os.PathLike, found: dict, schedule: str) -> None:
+    """Write the page of what `exploration` gives, in which the preset is named from then on."""
+    from .page import page  # Jinja2 is needed for this alone
+
+    found["schedule_name"] = schedule
+    results.write_text(output, page(found))
 
 
 def second_scorer(
