@@ -160,7 +160,7 @@ def test_bad_profile_and_bad_files_are_refused_by_name_and_the_old_ledger_stays(
     (demo / "fig2_salient_share.json").write_text('{"metadata"')
     with pytest.raises(ValueError, match="fig2_salient_share.json is damaged"):
         write_ledger("demo")
-    assert path.read_text() == before and path == paths.results() / "REPRODUCTION.md"
+    assert path.read_text() == before and path == paths.results("demo").parent / "REPRODUCTION.md"
 
 
 def test_the_ledger_says_what_does_not_add_up_and_is_the_same_twice(demo):

@@ -39,8 +39,8 @@ class Reader(HTMLParser):
 def tracked(tmp_path_factory):
     """(file, HTML) of the demo's page of the results that the repository stores."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("SDTP_RESULTS")
-        patch.delenv("SDTP_FIGURES")
+        for kind, variable in paths.MOVED.items():
+            patch.setenv(variable, str(paths.stored(kind)))
         patch.setattr("sdtp_lib.ledger.page.outputs_of", lambda notebook, profile: notebook)  # not those of a last run
         file = tmp_path_factory.mktemp("report") / "page.html"
         write_page(file)
@@ -75,7 +75,7 @@ def test_every_claim_table_and_figure_is_on_the_page(tracked):
 
 
 def test_the_ledgers_rows_carry_links_to_their_files(tracked, monkeypatch):
-    monkeypatch.delenv("SDTP_RESULTS")
+    monkeypatch.setenv("SDTP_RESULTS", str(paths.stored(paths.RESULTS)))
     rows = [row for rows in ledger_tables("demo").values() for row in rows]
     behind = [file for _, file in rows if file is not None]
     links = [Path(unquote(address)) for address in Reader(tracked[1]).links if not address.startswith("#")]
