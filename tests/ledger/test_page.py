@@ -95,6 +95,25 @@ def test_without_outputs_of_notebooks_the_files_speak(fresh):
     assert '<td class="right">1</td>' in html
 
 
+def test_the_page_shows_a_run_before_what_is_stored(tmp_path, monkeypatch):
+    for variable in paths.MOVED.values():
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    share = {"metadata": METADATA, "data": {"layers": [0, 13], "share": [0.5, 0.1]}}
+    for home in (paths.stored(paths.RESULTS, "demo_full"), paths.results("demo_full")):
+        results.write_json(home / "fig2_salient_share.json", share)
+    results.write_json(paths.stored(paths.RESULTS, "demo_full") / "layer_of_reading.json", {"metadata": {}, "data": {
+        "layers": [1, 4], "accuracy": [2.0, 5.0], "baseline": 95.0, "local_layers": 4}})  # fmt: skip
+    results.write_bytes(paths.stored(paths.FIGURES, "demo_full") / "fig2_salient_share.png", DOT)
+    write_page(tmp_path / "page.html", "demo_full")
+    reader = Reader((tmp_path / "page.html").read_text())
+    files = {address for address in reader.links if address.endswith((".json", ".png"))}
+    assert files == {"runs/demo_full/results/fig2_salient_share.json", "figures/demo_full/fig2_salient_share.png",
+                     "results/demo_full/layer_of_reading.json"}  # fmt: skip
+    assert len(reader.pictures) == 1
+
+
 def test_a_profile_without_results_is_refused_and_nothing_written(fresh):
     with pytest.raises(FileNotFoundError, match="latency_7b has no results yet"):
         write_page(fresh / "page.html", "latency_7b")
