@@ -112,7 +112,7 @@ def _profile(**options) -> None:
     asked = [str(length) for length in dict.fromkeys(options["lengths"])]
     problems = [(n, lookup(document, "results", n, key)) for n in asked for key in WORDS]
     if failed := [f"{length} tokens: {problem}" for length, problem in problems if problem]:
-        kept = f"; {output} has what was measured, and --resume tries the rest again" if output else ""
+        kept = f"; {output} has what was measured" if output else ""
         raise Failed(f"{len(failed)} of {len(asked)} lengths failed, {failed[0].rstrip('.')}{kept}")
 
 
@@ -179,7 +179,8 @@ def _check_taken(given: Collection[str], required: Sequence[str], optional: Sequ
 
 
 def _reproduce(**options) -> None:
-    """Run all notebooks and write the ledger."""
-    from ..runner.reproduce import reproduce
+    """Run a profile's notebooks and write the ledger, into runs/PROFILE."""
+    from ..runner.reproduce import reproduce, where
 
     reproduce(**options)
+    print(where(options["profile"], options["store"]))

@@ -177,3 +177,5 @@ def reproduce(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=1, metavar="N", help="notebooks at a time, in processes of their own"
     )
     parser.add_argument("--shard", default=None, metavar="I/N", help="slice I of N of the notebooks alone")
+    stored = "from a tree without changes; then renew results/PROFILE and figures/PROFILE (make store)"
+    parser.add_argument("--store", action="store_true", help=stored)

@@ -1,22 +1,21 @@
-"""What every result file carries of the run that made it: model, schedule, pruner, device, versions and commit."""
+"""What every result file carries of the run that made it: model, schedule, pruner, device, versions, code."""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import paths
+from .code_version import code_version
 from .identity import pruner_record, pruners_of
 
 LOADED = object()  # stands for the pruners that were loaded for a model
 
 
 def environment_record(model: Any = None) -> dict[str, Any]:
-    """Device, versions and commit of this run, as plain JSON values; of a model laid over several also which `devices`.
+    """Device, versions and code of this run, as plain JSON values; of a model laid over several also which `devices`.
 
     Args:
         model: whose `device` counts; anything without one stands for the GPU if there is one, else the CPU.
@@ -33,7 +32,7 @@ def environment_record(model: Any = None) -> dict[str, Any]:
         "transformers": version("transformers"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        **_commit(),
+        **code_version(),
     }
 
 
@@ -77,18 +76,3 @@ def _cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> dict[str, Any]:
-    """The repository's commit and whether the library differs from it; nothing outside a checkout."""
-    if not (paths.ROOT / ".git").exists():  # an installed copy must not report a repository around it
-        return {"commit": None, "modified": None}
-    try:
-        return {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain", "--", "sdtp_lib"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(paths.ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -94,7 +94,7 @@ def test_a_failed_notebook_is_status_1(called, capsys):
 
     called("reproduce", NotebookFailed("notebook 04_x.ipynb failed"))
     assert cli.main(["reproduce"]) == 1
-    assert capsys.readouterr().err == "sdtp: error: notebook 04_x.ipynb failed\n"
+    assert capsys.readouterr().err == "sdtp: error: notebook 04_x.ipynb failed; to go on: sdtp reproduce --resume\n"
 
 
 def test_a_bug_is_one_line_too_and_its_traceback_is_shown_when_asked_for(called, capsys, monkeypatch):

@@ -226,9 +226,9 @@ def test_a_profile_with_a_failed_length_is_no_success(home, tmp_path, capsys, mo
         assert "64 tokens" in said.out and "40 tokens" in said.out
         if failing:
             problem = f"{failing[0]} tokens: OutOfMemoryError: CUDA out of memory"
-            kept = f"{tmp_path / 'out.json'} has what was measured, and --resume tries the rest again"
-            line = f"{len(failing)} of 2 lengths failed, {problem}; {kept}"
-            assert said.err.splitlines()[-1] == f"sdtp: error: {line}"
+            line = f"{len(failing)} of 2 lengths failed, {problem}; {tmp_path / 'out.json'} has what was measured"
+            said, _, again = said.err.splitlines()[-1].partition("; to go on: ")
+            assert said == f"sdtp: error: {line}" and again.startswith("sdtp profile ") and again.endswith(" --resume")
         rows = json.loads((tmp_path / "out.json").read_text())["results"]
         assert {length for length, row in rows.items() if "error" in row} == {*map(str, failing)}
         assert call("profile", *options(home, "profile")) == status  # nothing is written either
