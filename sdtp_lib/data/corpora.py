@@ -72,7 +72,7 @@ def dolly_pairs(
     """
     _check_limit("limit", limit)
     pairs = []
-    for index, (where, row) in enumerate(_rows(source, None, "train", revision)):
+    for index, (where, row) in enumerate(rows_of(source, None, "train", revision)):
         check(row, DOLLY_PAIR, where)
         if not row["instruction"].strip() or not row["response"].strip():
             continue
@@ -113,7 +113,7 @@ def longbench_records(
         make = longbench_dense if dataset in DENSE_TASKS else longbench_mini
         return make(dataset, limit or MINI_SIZE, MINI_SEED)
     records, seen = [], {}
-    for index, (where, row) in enumerate(islice(_rows(source, dataset, "test", revision), limit)):
+    for index, (where, row) in enumerate(islice(rows_of(source, dataset, "test", revision), limit)):
         name = index if row.get("_id") is None else row["_id"]
         label = shown(name).strip('"')
         _check_record(row, dataset, f"{where}, {dataset} record {label}")
@@ -136,7 +136,9 @@ def _check_record(row: dict, dataset: str, where: str) -> None:
         raise ValueError(f"{where} has no all_classes: the answers of {dataset} are classes, so all must be listed")
 
 
-def _rows(source: str | os.PathLike, name: str | None, split: str, revision: str | None) -> Iterator[tuple[str, dict]]:
+def rows_of(
+    source: str | os.PathLike, name: str | None, split: str, revision: str | None
+) -> Iterator[tuple[str, dict]]:
     """Rows of a file, of `<name>.jsonl` (or the only JSONL file) in a folder, or of a dataset on the Hub.
 
     With each comes what to call its place in an error.

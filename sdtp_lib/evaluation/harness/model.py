@@ -30,7 +30,7 @@ from ..prompts import cut_middle
 from .arguments import check_arguments, load, refuse_oracle
 from .bare_tokens import BareTokensLM
 from .cache import AnswerCache, answer_settings
-from .likelihood import score_continuations
+from ..likelihood import score_continuations
 
 
 class SDTPLM(BareTokensLM):
