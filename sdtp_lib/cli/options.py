@@ -41,6 +41,13 @@ def _placement_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensor-parallel", action="store_true", help=split)
 
 
+def _chat_template(parser: argparse.ArgumentParser, prompts: str) -> None:
+    """`--chat-template` and `--no-chat-template`; neither of them is None."""
+    meant = f"put {prompts} into the model's chat template, or not; by default if it has one"
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--chat-template", action=switch, default=argparse.SUPPRESS, help=meant)
+
+
 def _any_model(parser: argparse.ArgumentParser) -> None:
     meant = "take a pruner also if it was trained on a model with other weights"
     parser.add_argument("--any-model", action="store_true", help=meant)
@@ -102,6 +109,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)
     parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
+    _chat_template(parser, "prompts, but for few-shot and code tasks,")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")

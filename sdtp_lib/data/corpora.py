@@ -17,7 +17,7 @@ from ..text_files import numbered_rows, read_jsonl, shown
 from .demo.corpus import TASKS, longbench_mini
 from .demo.dense import ALL_TASKS, DENSE_TASKS, longbench_dense
 from .records import DOLLY_PAIR, HUB_RECORD, LONGBENCH_RECORD, check, check_new
-from .tasks import DATASETS
+from .tasks import DATASETS, DENSE, MINI
 
 __all__ = ["demo_pairs", "dolly_pairs", "longbench_records", "read_jsonl"]
 
@@ -125,6 +125,11 @@ def longbench_records(
     if not records:
         raise ValueError(f"{dataset} in {source} holds no records")
     return records
+
+
+def source_of(dataset: str, source: str | os.PathLike | None) -> str | os.PathLike:
+    """Where a dataset's records come from: `source` if given, else the embedded sets or the Hub's copy."""
+    return source or ("mini" if dataset in MINI or dataset in DENSE else LONGBENCH)
 
 
 def _check_record(row: dict, dataset: str, where: str) -> None:

@@ -18,7 +18,7 @@ class Dataset:
         metric: a key of METRICS.
         max_new_tokens: length limit of an answer, LongBench's own for its sets.
         first_line: score the first line of the prediction alone.
-        chat: whether a chat model's template goes around the prompt (LongBench leaves it out for few-shot and code).
+        chat: whether a chat model's template goes around the prompt; as in LongBench not for few-shot and code.
     """
 
     category: str
@@ -29,16 +29,16 @@ class Dataset:
 
 
 MINI = {
-    "singledoc_qa": Dataset("SingleDoc", "f1", 16, chat=False),
-    "multidoc_qa": Dataset("MultiDoc", "f1", 16, chat=False),
-    "report_summary": Dataset("Summ", "rouge_l", 64, chat=False),
+    "singledoc_qa": Dataset("SingleDoc", "f1", 16),
+    "multidoc_qa": Dataset("MultiDoc", "f1", 16),
+    "report_summary": Dataset("Summ", "rouge_l", 64),
     "few_shot": Dataset("FewShot", "accuracy", 8, first_line=True, chat=False),
     "code_completion": Dataset("Code", "edit", 24, chat=False),
 }
 DENSE = {
-    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 10, chat=False),
-    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 24, chat=False),
-    "dense_report_summary": Dataset("Summ", "rouge_l", 40, chat=False),
+    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 10),
+    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 24),
+    "dense_report_summary": Dataset("Summ", "rouge_l", 40),
     "dense_few_shot": Dataset("FewShot", "accuracy", 14, first_line=True, chat=False),
     "dense_code_completion": Dataset("Code", "edit", 16, chat=False),
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.chat import takes_template, uses_template
 from ..data.records import check_asked
 from ..data.tasks import DATASETS
 from ..models.model_files import position_limit
@@ -29,6 +30,7 @@ def score_records(
     *,
     batch_size: int = 8,
     templates: Mapping[str, str] | None = None,
+    chat_template: bool | None = None,
     title: str | None = None,
     file: SampleFile | None = None,
     workers: Workers | None = None,
@@ -40,6 +42,7 @@ def score_records(
         pruning: prunes each prompt; None runs the model as it is. A scorer with a method `show` is shown each batch and
             its answers first.
         templates: dataset -> prompt template, see `load_templates`.
+        chat_template: see `encode_record`.
         title: label of the progress bar (TQDM_DISABLE=1 hides it).
         file: gets the samples of each batch as soon as it is done; records that it holds are not asked again.
         workers: the processes that share the batches; each of them returns all samples.
@@ -55,9 +58,10 @@ def score_records(
     """
     check_batch_size(batch_size)
     workers = workers or Workers()
-    encoded = [encode_record(model, tokenizer, record, templates) for record in records]
+    encoded = [encode_record(model, tokenizer, record, templates, chat_template) for record in records]
     check_asked(records)
     texts, prompts = [text for text, *_ in encoded], [rest for _, *rest in encoded]
+    chats = [in_chat(tokenizer, record, chat_template) for record in records]
     samples: list[dict | None] = [
         None if file is None else file.find(record, ids) for record, (ids, _) in zip(records, prompts, strict=True)
     ]
@@ -73,7 +77,7 @@ def score_records(
         for batch in missing:
             ids = [prompts[i][0] for i in batch]
             if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
-                known = [encode_answer(tokenizer, records[i], texts[i]) for i in batch]
+                known = [encode_answer(tokenizer, records[i], texts[i], chats[i]) for i in batch]
                 scorer.show(model, pruning.schedule.layers, ids, known)
             predictions, present = _answer(model, tokenizer, ids, answer_length[batch[0]], pruning)
             for i, prediction, tokens in zip(batch, predictions, present, strict=True):
@@ -95,17 +99,27 @@ def score_records(
 
 
 def encode_record(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict, templates: Mapping[str, str] | None = None
-) -> tuple[str, list[int], bool]:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict,
+    templates: Mapping[str, str] | None = None, chat_template: bool | None = None,
+) -> tuple[str, list[int], bool]:  # fmt: skip
     """A record's prompt as text, its token ids as the model is asked them, and whether its middle was cut out.
 
+    Args:
+        chat_template: whether the ids are those of the text in the model's chat template, where the dataset takes one;
+            None: if the model has one.
+
     Raises:
-        ValueError: for an unknown dataset or an empty prompt.
+        ValueError: for an unknown dataset, an empty prompt, or a chat template that is asked for and not there.
     """
     text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
     limit = position_limit(model.config)
     room = None if limit is None else limit - spec.max_new_tokens
-    return text, *encode(tokenizer, text, room, spec.chat)
+    return text, *encode(tokenizer, text, room, in_chat(tokenizer, record, chat_template))
+
+
+def in_chat(tokenizer: PreTrainedTokenizerBase, record: dict, chat_template: bool | None = None) -> bool:
+    """Whether a record's prompt goes into the chat template, see `encode_record`."""
+    return uses_template(tokenizer, chat_template) and takes_template(record["dataset"])
 
 
 def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):

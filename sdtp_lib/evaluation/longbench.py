@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
-from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records
-from ..data.tasks import DENSE, MINI, expand_tasks
+from ..data.chat import template_digest, uses_template, warn_of_other_template
+from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records, source_of
+from ..data.tasks import expand_tasks
 from ..models import provenance
 from ..models.loading import check_pruner_named, check_reads_text, load_model, load_pruner
 from ..models.placement import check_placement
@@ -21,6 +22,7 @@ from ..pruning.schedule import PRESET_NAMES, PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
+from ..training.saliency import label
 from .answers import check_batch_size, score_records
 from .bootstrap import summarise
 from .methods import METHODS, make_scorer
@@ -42,6 +44,7 @@ def evaluate(
     seed: int = 0,
     data: str | os.PathLike | None = None,
     positions: str = "original",
+    chat_template: bool | None = None,
     dtype: str = "bfloat16",
     device: str | torch.device | None = None,
     revision: str | None = None,
@@ -67,6 +70,8 @@ def evaluate(
         seed: of the random scorer and of the bootstrap.
         data: folder or Hub name of the records; by default LongBench-mini is embedded, LongBench comes from the Hub.
         positions: see `TokenPruning`.
+        chat_template: whether prompts go into the model's chat template, but for few-shot and code tasks, as LongBench
+            does it; None: if the model has one.
         revision: commit of the model on the Hub.
         profile: recorded with the result.
         resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
@@ -78,8 +83,8 @@ def evaluate(
         What `summarise` gives, and `metadata`.
 
     Raises:
-        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, or
-            `resume` without an output or with samples of other settings.
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, a chat
+            template that is asked for and not there, or `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     check_placement(device_map, device, tensor_parallel)
@@ -111,7 +116,7 @@ def evaluate(
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": templates}
-    options["workers"] = workers
+    options |= {"chat_template": (chat := uses_template(tokenizer, chat_template)), "workers": workers}
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
         if not resume and workers.main:  # or a run that is killed would leave an old result beside new samples
@@ -119,9 +124,10 @@ def evaluate(
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
-        method=method, tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}),
+        method=method, tasks=names, limit=limit, data=sorted({label(source) for source in sources.values()}),
         batch_size=batch_size,
         data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
+        chat_template=template_digest(tokenizer, chat),
     )  # fmt: skip
     if workers.count > 1:
         summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count
@@ -131,24 +137,15 @@ def evaluate(
 
 
 def measure(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    records: Sequence[dict],
-    method: str,
-    schedule: str | PruningSchedule = "paper",
-    pruner: Scorer | None = None,
-    *,
-    seed: int = 0,
-    positions: str = "original",
-    folder: str | os.PathLike | None = None,
-    resume: bool = True,
-    title: str | None = None,
-    workers: Workers | None = None,
-    **options,
-) -> tuple[dict, list[dict]]:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
+    schedule: str | PruningSchedule = "paper", pruner: Scorer | None = None, *, seed: int = 0,
+    positions: str = "original", chat_template: bool | None = None, folder: str | os.PathLike | None = None,
+    resume: bool = True, title: str | None = None, workers: Workers | None = None, **options,
+) -> tuple[dict, list[dict]]:  # fmt: skip
     """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
 
     Args:
+        chat_template: see `evaluate`; a pruner that was trained otherwise is warned of.
         folder: where each sample is written as soon as its batch is done, to `<title>.jsonl`; a run that was killed
             goes on there.
         resume: False starts that file anew, as after a change of the code, which the file cannot notice.
@@ -160,14 +157,18 @@ def measure(
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
     pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions), None, title or method
-    workers = workers or Workers()
+    workers, chat = workers or Workers(), uses_template(tokenizer, chat_template)
+    details = {"seed": seed, "positions": positions, "chat_template": template_digest(tokenizer, chat)}
+    if workers.main and pruning:
+        warn_of_other_template(pruning.scorer, details["chat_template"])
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
-        settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
+        settings = run_settings(model, method, used, scorer, **details)
         if workers.together:  # each holds a part of the model, whose weights say which model it is
             settings["fingerprint"] = ".".join(workers.of_all(settings["fingerprint"]))
         file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers)
-    samples = score_records(model, tokenizer, records, pruning, title=title, file=file, workers=workers, **options)
+    options |= {"chat_template": chat, "title": title, "file": file, "workers": workers}
+    samples = score_records(model, tokenizer, records, pruning, **options)
     return summarise(samples, seed), samples
 
 
@@ -229,16 +230,6 @@ def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) ->
     schedule = PruningSchedule.preset(schedule, layers) if isinstance(schedule, str) else schedule
     schedule.check_model(layers)
     return schedule
-
-
-def source_of(dataset: str, source: str | os.PathLike | None) -> str | os.PathLike:
-    """Where a dataset's records come from: `source` if given, else the embedded sets or the Hub's copy."""
-    return source or ("mini" if dataset in MINI or dataset in DENSE else LONGBENCH)
-
-
-def _label(source: str | os.PathLike) -> str:
-    """A data source as recorded: a local path by its last part alone."""
-    return Path(source).name if os.path.exists(source) else str(source)
 
 
 def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:
