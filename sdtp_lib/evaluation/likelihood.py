@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..pruning.versions import with_cache
-from .answers import left_pad
+from .batches import left_pad
 
 
 @dataclass(frozen=True)

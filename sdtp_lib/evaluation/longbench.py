@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
 from ..data.chat import template_digest, uses_template, warn_of_other_template
-from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records, source_of
+from ..data.corpora import longbench_records, source_of
 from ..data.tasks import expand_tasks
 from ..models import provenance
 from ..models.loading import check_pruner_named, check_reads_text, load_model, load_pruner
@@ -22,13 +22,13 @@ from ..pruning.schedule import PRESET_NAMES, PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
-from ..training.saliency import label
 from .answers import check_batch_size, score_records
 from .bootstrap import summarise
 from .methods import METHODS, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
+from .task_records import TaskRecords, records_digest
 
 
 def evaluate(
@@ -43,6 +43,7 @@ def evaluate(
     batch_size: int = 8,
     seed: int = 0,
     data: str | os.PathLike | None = None,
+    tokens: int | None = None,
     positions: str = "original",
     chat_template: bool | None = None,
     dtype: str = "bfloat16",
@@ -68,7 +69,8 @@ def evaluate(
         pruner, any_model: folder of the trained pruner, see `load_pruner`; the demo model has its own.
         output: JSON file to write; every sample goes to `<stem>.samples.jsonl` beside it as soon as its batch is done.
         seed: of the random scorer and of the bootstrap.
-        data: folder or Hub name of the records; by default LongBench-mini is embedded, LongBench comes from the Hub.
+        data, tokens: where the records come from, and how long a prompt is, see `TaskRecords`; by default
+            LongBench-mini is embedded, LongBench comes from the Hub, and real tasks are made of Python's documentation.
         positions: see `TokenPruning`.
         chat_template: whether prompts go into the model's chat template, but for few-shot and code tasks, as LongBench
             does it; None: if the model has one.
@@ -102,12 +104,11 @@ def evaluate(
         raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
     check_seed(seed)
-    sources = {name: source_of(name, data) for name in names}
     if output is not None and data is not None:
         for written in (Path(output), Path(output).with_name(f"{Path(output).stem}.samples.jsonl")):
             check_apart(written, data, Path(data, TEMPLATE_FILE), *(Path(data, f"{name}.jsonl") for name in names))
     templates = load_templates(data)
-    records = [record for name in names for record in longbench_records(name, sources[name], limit)]
+    asked = TaskRecords(names, data, limit, tokens)
     model = "demo" if model is None else model
     if method == "sdtp":
         check_pruner_named(pruner, model)
@@ -117,6 +118,7 @@ def evaluate(
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": templates}
     options |= {"chat_template": (chat := uses_template(tokenizer, chat_template)), "workers": workers}
+    records = asked.build(loaded, tokenizer, templates, chat)
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
         if not resume and workers.main:  # or a run that is killed would leave an old result beside new samples
@@ -124,10 +126,8 @@ def evaluate(
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
-        method=method, tasks=names, limit=limit, data=sorted({label(source) for source in sources.values()}),
-        batch_size=batch_size,
-        data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
-        chat_template=template_digest(tokenizer, chat),
+        method=method, tasks=names, limit=limit, tokens=tokens, batch_size=batch_size, positions=positions,
+        chat_template=template_digest(tokenizer, chat), records_digest=records_digest(records), **asked.origin,
     )  # fmt: skip
     if workers.count > 1:
         summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count

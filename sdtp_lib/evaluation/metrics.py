@@ -18,21 +18,30 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 
+from ..data.real.filling import stands_in
 from ..data.tasks import DATASETS
 
 # Kind of metric -> the harness's function (prediction, answer, all_classes=...) -> 0 to 1.
 METRICS = {
     "f1": "qa_f1_score", "rouge_l": "rouge_score", "accuracy": "classification_score", "edit": "code_sim_score"
 }  # fmt: skip
+FOUND = "found"  # whether the answer stands in the prediction, as whole words
+FORESEEN = "foreseen"  # the share of the answer's tokens that the model finds likeliest, which no text can tell
 
 
 @lru_cache
 def metric(kind: str) -> Callable[..., float]:
-    """The harness's function of a key of METRICS."""
+    """The function of a kind: of a key of METRICS the harness's own."""
+    if kind == FOUND:
+        return _found
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using slow pure-python SequenceMatcher")  # a faster one rounds differently
         module = import_module("lm_eval.tasks.longbench.metrics")  # a second, and asking a model does not need it
     return getattr(module, METRICS[kind])
+
+
+def _found(prediction: str, answer: str, **_) -> float:
+    return float(stands_in(prediction, answer))
 
 
 def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequence[str] | None = None) -> float:

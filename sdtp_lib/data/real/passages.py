@@ -49,17 +49,18 @@ def read_passages(source: str | os.PathLike) -> list[Passage]:
         ValueError: for a record that does not fit `records.PARAGRAPH`, such as a question without an answer, an article
             that pruners are trained on, or no records.
     """
+    source = resolve(source)
     if source == PYTHON_DOCS:
         return python_docs()
-    if source == SQUAD:
-        source = os.environ.get("SDTP_DATA") or SQUAD_HUB
-    if source == SQUAD_HUB:
-        found = _of_hub()
-    else:
-        found = _of_file(Path(source))
+    found = _of_hub() if source == SQUAD_HUB else _of_file(Path(source))
     if not found:
         raise ValueError(f"{source} holds no paragraphs")
     return found
+
+
+def resolve(source: str | os.PathLike) -> str | os.PathLike:
+    """Where SQUAD is now; any other source as it is."""
+    return (os.environ.get("SDTP_DATA") or SQUAD_HUB) if source == SQUAD else source
 
 
 def python_docs() -> list[Passage]:

@@ -15,10 +15,10 @@ def prose_nll(rng: random.Random, passages: Sequence[Passage], length: Length, n
     """Text from a drawn passage on; the answer is the next NEXT words, of which the first NEXT tokens count."""
     start = rng.randrange(len(passages))
     text = "\n\n".join(passage.text.strip() for passage in [*passages[start:], *passages[:start]])
-    words = [f"{word} " for word in text.split(" ")]
+    first, *words = (f"{word} " for word in text.split(" "))
 
     def make(taken: Sequence[str]) -> dict:
         following = "".join(words[len(taken) : len(taken) + NEXT])
-        return {"context": "".join(taken)[:-1], "input": "", "answers": [following[:-1]]}
+        return {"context": "".join([first, *taken])[:-1], "input": "", "answers": [following[:-1]]}
 
     return fill(words, make, length, tries=0)
