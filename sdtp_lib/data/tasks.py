@@ -8,6 +8,9 @@ from difflib import get_close_matches
 
 CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
 
+FOUND = "found"  # the metric of an answer that is to stand in the prediction, as whole words
+FORESEEN = "foreseen"  # that of text to come: the share of its tokens that the model finds likeliest, one by one
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -15,7 +18,7 @@ class Dataset:
 
     Attributes:
         category: one of CATEGORIES, the columns of the paper's Table 1, or one of its own.
-        metric: a key of METRICS.
+        metric: a key of METRICS, FOUND or FORESEEN.
         max_new_tokens: length limit of an answer, LongBench's own for its sets.
         first_line: score the first line of the prediction alone.
         prompt: template with {context} and {input} of sets that have no wording elsewhere.
@@ -65,10 +68,10 @@ LONGBENCH = {
 _CLOZE = dict(first_line=True, chat=False, weighed=True, prompt="{context}\n\n{input}")
 _ASKED = "Answer the question by the documents, in a few words.\n\n{context}\n\nQuestion: {input}\nAnswer:"
 REAL = {
-    "needle": Dataset("Needle", "found", 16, **_CLOZE),
-    "needle_multi": Dataset("Needle", "found", 16, **_CLOZE),
+    "needle": Dataset("Needle", FOUND, 16, **_CLOZE),
+    "needle_multi": Dataset("Needle", FOUND, 16, **_CLOZE),
     "documents_qa": Dataset("MultiDoc", "f1", 32, first_line=True, prompt=_ASKED, weighed=True),
-    "prose_nll": Dataset("Prose", "foreseen", 64, chat=False, prompt="{context}", weighed=True),
+    "prose_nll": Dataset("Prose", FORESEEN, 64, chat=False, prompt="{context}", weighed=True),
 }
 DATASETS = {**MINI, **DENSE, **LONGBENCH, **REAL}
 GROUPS = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..data.tasks import CATEGORIES, DATASETS
+from ..data.tasks import CATEGORIES, DATASETS, FORESEEN
 
 RESAMPLES = 2000
 
@@ -108,16 +108,16 @@ def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
     """What the samples of one dataset say besides their score: name -> mean, n, ci95; empty if they say nothing more.
 
     Returns:
-        `nll` (nats per token of the right answer; lower is better), `perplexity` (its exponential), `right_of_N` (0 to
+        `nll` (nats per token of the right answer; lower is better), of prose `perplexity`, its exponential, `right_of_N` (0 to
         100, how often the right one of N choices is the likeliest, with `chance` beside it), and the score, 0 to 100,
         of each `group` of records under its name.
     """
     found: dict[str, dict] = {}
     if samples and all("nll" in sample for sample in samples):
         found["nll"] = _mean_cell([sample["nll"] for sample in samples], seed)
-        found["perplexity"] = {
-            name: np.round(np.exp(value), 4).tolist() if name != "n" else value for name, value in found["nll"].items()
-        }
+        if DATASETS[samples[0]["dataset"]].metric == FORESEEN:
+            exponential = {name: np.exp(found["nll"][name]).round(4).tolist() for name in ("mean", "ci95")}
+            found["perplexity"] = found["nll"] | exponential
     if chosen := [sample for sample in samples if "choice" in sample]:
         chance = np.mean([sample["chance"] for sample in chosen])
         cell = _mean_cell([100 * sample["choice"] for sample in chosen], seed)

@@ -19,14 +19,12 @@ from functools import lru_cache
 from importlib import import_module
 
 from ..data.real.filling import stands_in
-from ..data.tasks import DATASETS
+from ..data.tasks import DATASETS, FOUND
 
 # Kind of metric -> the harness's function (prediction, answer, all_classes=...) -> 0 to 1.
 METRICS = {
     "f1": "qa_f1_score", "rouge_l": "rouge_score", "accuracy": "classification_score", "edit": "code_sim_score"
 }  # fmt: skip
-FOUND = "found"  # whether the answer stands in the prediction, as whole words
-FORESEEN = "foreseen"  # the share of the answer's tokens that the model finds likeliest, which no text can tell
 
 
 @lru_cache

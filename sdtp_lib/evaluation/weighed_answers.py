@@ -11,11 +11,11 @@ from contextlib import nullcontext
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.tasks import DATASETS
+from ..data.tasks import DATASETS, FORESEEN
 from ..pruning.context import TokenPruning
 from .batches import end_token, pad_token, tokens_per_layer
 from .likelihood import Likelihood, Prefilled
-from .metrics import FORESEEN, score
+from .metrics import score
 from .prompts import encode_answer
 
 LONGEST = 200  # characters of a prediction that are kept: it may quote texts that must not be stored
