@@ -13,7 +13,7 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
 SMALLEST = {
     "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
-    "limit": 1, "tokens": 64, "new_tokens": 1, "jobs": 1,
+    "limit": 1, "tokens": 64, "pool": 1, "new_tokens": 1, "jobs": 1,
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
@@ -104,7 +104,10 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     tasks = "longbench_mini, longbench, real, datasets such as needle; with spaces or commas between them"
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
     parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
+    cuts = f"where and how much is cut: {', '.join(PRESET_NAMES)}, or such as 15:0.3, one cut at layer 15 to 30%%"
+    parser.add_argument("--schedule", default="paper", metavar="NAME|LAYERS:RATIO", help=cuts)
+    near = "every score is the mean of so many neighbours', an odd number"
+    parser.add_argument("--pool", type=int, default=1, metavar="W", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)

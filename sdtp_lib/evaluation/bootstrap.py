@@ -108,9 +108,9 @@ def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
     """What the samples of one dataset say besides their score: name -> mean, n, ci95; empty if they say nothing more.
 
     Returns:
-        `nll` (nats per token of the right answer; lower is better), of prose `perplexity`, its exponential, `right_of_N` (0 to
-        100, how often the right one of N choices is the likeliest, with `chance` beside it), and the score, 0 to 100,
-        of each `group` of records under its name.
+        `nll` (nats per token of the right answer; lower is better), of prose `perplexity`, its exponential,
+        `right_of_N` (0 to 100, how often the right one of N choices is the likeliest, with `chance` beside it), and the
+        score, 0 to 100, of each `group` of records under its name.
     """
     found: dict[str, dict] = {}
     if samples and all("nll" in sample for sample in samples):
