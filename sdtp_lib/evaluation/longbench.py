@@ -143,7 +143,8 @@ def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
     schedule: str | PruningSchedule = "paper", pruner: Scorer | None = None, *, seed: int = 0,
     positions: str = "original", pool: int = 1, chat_template: bool | None = None,
-    folder: str | os.PathLike | None = None, resume: bool = True, title: str | None = None, workers: Workers | None = None, **options,
+    folder: str | os.PathLike | None = None, resume: bool = True,
+    title: str | None = None, workers: Workers | None = None, **options,
 ) -> tuple[dict, list[dict]]:  # fmt: skip
     """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
 

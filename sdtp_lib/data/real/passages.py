@@ -70,9 +70,9 @@ def python_docs() -> list[Passage]:
     passages: list[Passage] = []
     for title, text in sorted(topics.items()):
         blocks: list[str] = []
-        for block in re.split(r"\n\s*\n", text.strip()):
-            if not block.lstrip().startswith(("+-", "|")):  # a table of lines is no prose
-                blocks.append(block)
+        prose = re.sub(r"^\s*[+|].*$", "", text.strip(), flags=re.M)  # without the tables
+        for block in re.split(r"\n\s*\n", prose):
+            blocks.append(block)
             if sum(map(len, blocks)) >= PASSAGE:
                 passages.append(Passage(title, "\n\n".join(blocks)))
                 blocks = []
