@@ -125,10 +125,13 @@ def _evaluate(**options) -> None:
     if not is_main():
         return
     total = {"score": summary["average"], "ci95": summary["ci95"], "n": sum(t["n"] for t in summary["tasks"].values())}
-    rows = {**summary["tasks"], "average": total}
+    rows = []
+    for name, task in (*summary["tasks"].items(), ("average", total)):
+        rows.append((name, task["score"], task))
+        rows += [(f"{name} {kind}", further["mean"], further) for kind, further in task.get("scores", {}).items()]
     print(markdown_table([
-        {"task": name, "score": row["score"], "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
-        for name, row in rows.items()
+        {"task": name, "score": score, "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
+        for name, score, row in rows
     ]))  # fmt: skip
 
 

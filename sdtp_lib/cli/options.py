@@ -13,7 +13,7 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
 SMALLEST = {
     "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
-    "limit": 1, "new_tokens": 1, "jobs": 1,
+    "limit": 1, "tokens": 64, "pool": 1, "new_tokens": 1, "jobs": 1,
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
@@ -102,14 +102,19 @@ def profile(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
-    tasks = "longbench_mini, longbench, datasets; with spaces or commas between them"
+    tasks = "longbench_mini, longbench, real, datasets such as needle; with spaces or commas between them"
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
-    parser.add_argument("--method", required=True, help="full, sdtp, or a baseline such as random and recency")
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
+    parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
+    cuts = f"where and how much is cut: {', '.join(PRESET_NAMES)}, or such as 15:0.3, one cut at layer 15 to 30%%"
+    parser.add_argument("--schedule", default="paper", metavar="NAME|LAYERS:RATIO", help=cuts)
+    near = "every score is the mean of so many neighbours', an odd number"
+    parser.add_argument("--pool", type=int, default=1, metavar="W", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)
     parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
+    length = "of a prompt: real tasks are built to it (1024), all others cut in the middle to it"
+    parser.add_argument("--tokens", type=int, default=None, metavar="N", help=length)
     _chat_template(parser, "prompts, but for few-shot and code tasks,")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")

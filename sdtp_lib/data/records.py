@@ -73,6 +73,9 @@ ASKED_TWICE = table(
     {**ASKED["properties"], "all_classes": or_null(_LONGBENCH["all_classes"]), "context": TEXT, "input": TEXT,
      "second": table({"input": TEXT, "answers": TEXTS})}
 )  # fmt: skip
+PARAGRAPH = table({"title": TEXT, "context": TEXT, "questions": listed(table({"question": TEXT, "answers": TEXTS}),
+                                                                           "a list of questions")})
+HUB_QUESTION = table({"title": TEXT, "context": TEXT, "question": TEXT, "answers": table({"text": TEXTS})})
 TEMPLATES = {
     "type": "object", "description": "a JSON object",
     "additionalProperties": {"type": "string", "pattern": r"\{context\}", "description": "text with {context} in it"},

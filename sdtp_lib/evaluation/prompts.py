@@ -51,8 +51,8 @@ def build_prompt(record: dict, templates: dict[str, str] | None = None) -> str:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
     if not (record.get("context") or "").strip():
         raise ValueError(f"{name} record {record.get('_id')} has no context: an empty prompt")
-    if templates and name in templates:
-        return PLACES.sub(lambda place: record[place[1]], templates[name])
+    if template := (templates or {}).get(name, DATASETS[name].prompt):
+        return PLACES.sub(lambda place: record[place[1]], template)
     if name in ALL_TASKS:
         return ALL_TASKS[name].prompt(record["context"], record["input"])
     if record.get("question") is not None and record.get("answer_prefix") is not None:

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from sdtp_lib import TokenPruning
-from sdtp_lib.evaluation.answers import pad_token
+from sdtp_lib.evaluation.batches import pad_token
 from sdtp_lib.models.identity import fingerprint
 from sdtp_lib.models.loading import DTYPES, load_model
 from sdtp_lib.models.model_files import INDEX_FILE, attention_for, position_limit
