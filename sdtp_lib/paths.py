@@ -15,6 +15,7 @@ DEMO_CHECKPOINT = PACKAGE / "data" / "demo" / "checkpoint"
 DEMO_PRUNER = PACKAGE / "data" / "demo" / "pruner"
 DENSE_CHECKPOINT = PACKAGE / "data" / "demo" / "dense_checkpoint"
 QUESTION_PRUNERS = PACKAGE / "data" / "demo" / "question_pruners"  # <model>/<design>
+PRUNERS = PACKAGE / "pruners"  # of real models, <model>/<design>
 
 
 def results(profile: str | None = None) -> Path:
@@ -25,6 +26,12 @@ def results(profile: str | None = None) -> Path:
 def figures(profile: str | None = None) -> Path:
     """Folder of a profile's pictures, or of all profiles; `SDTP_FIGURES` is where it lies, if that is set."""
     return _folder("SDTP_FIGURES", "figures", profile)
+
+
+def cache() -> Path:
+    """Folder of fetched models: `SDTP_CACHE`, or else `sdtp` in the user's cache folder."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdtp"
+    return Path(os.environ.get("SDTP_CACHE") or user).absolute()
 
 
 def _folder(variable: str, name: str, profile: str | None) -> Path:
