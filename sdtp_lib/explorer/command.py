@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from .. import paths, results
+from .. import results
 from ..evaluation.longbench import check_names, load_with_tokenizer, resolve_schedule
 from ..evaluation.methods import BASELINES, make_scorer
 from ..models.loading import load_pruner
@@ -117,11 +117,6 @@ def second_scorer(
         ValueError: if the model comes with no question-aware pruner, or the folder's pruner does not fit, or was
             trained on other weights and `any_model` is False.
     """
-    if name != "question_aware":
-        if name in COMPARED:
-            return str(name), make_scorer(name, seed=seed)
-        return label(name), load_pruner(name, model, schedule, any_model=any_model)
-    folder = paths.QUESTION_PRUNERS / model.name_or_path / name
-    if not folder.is_dir():
-        raise ValueError(f"model {model.name_or_path!r} comes with no question-aware pruner; name the folder of one")
-    return name, load_pruner(folder, model, schedule)
+    if name in COMPARED and name != "question_aware":
+        return str(name), make_scorer(name, seed=seed)
+    return label(name), load_pruner(name, model, schedule, any_model=any_model)

@@ -43,7 +43,7 @@ def metadata(
 
     Args:
         profile: name of the profile, or None outside of one.
-        model: a loaded model or the name of one; of a local folder only the last part is recorded.
+        model: a loaded model or the name of one; of a local folder or file only the last part is recorded.
         dtype: by default the model's own.
         schedule: a `PruningSchedule`, or None.
         pruner: the scorer that pruned, or None, see `models.identity.pruner_record`; by default those that
@@ -60,7 +60,7 @@ def metadata(
         dtype = str(model.dtype).removeprefix("torch.")
     return {
         "profile": profile,
-        "model": Path(name).name if os.path.isdir(name) else name,
+        "model": Path(name).name if os.path.exists(name) else name,
         "dtype": dtype,
         "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
         "pruner": pruner,

@@ -19,7 +19,8 @@ from ..data.chat import template_digest, uses_template
 from ..data.pairs import CORPORA, training_pairs
 from ..data.samples import Batch, Sample, encode_pairs
 from ..models.identity import fingerprint
-from ..models.loading import DEMOS, check_reads_text, load_model
+from ..models.loading import SHAPES, check_reads_text, load_model
+from ..models.names import local_path
 from ..models.workers import Workers
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
@@ -167,7 +168,7 @@ def mark(
     check_seed(seed)
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
-    check_apart(output, None if data in CORPORA else data, None if model in DEMOS else model)
+    check_apart(output, None if data in CORPORA else data, None if model in SHAPES else local_path(model))
     check_output(output, folder=True)
     check_output(Path(output) / MANIFEST_FILE)
     check_reads_text(model, "there is nothing to mark")
