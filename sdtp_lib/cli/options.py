@@ -31,7 +31,7 @@ def check_numbers(options: Mapping[str, Any]) -> None:
 def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
     parser.add_argument("--model", default=default, metavar="NAME|FOLDER", help=help)
     parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
-    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights")
+    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights; auto: the faster one here")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
 
 
@@ -96,7 +96,7 @@ def profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--decode", choices=DECODES, default="sdpa", help="attention of the decode steps, both sides")
     parser.add_argument("--memory", action="store_true", help="on a CPU, read peak memory too, in fresh processes")
-    _model_options(parser, "scaled-mistral", "bfloat16",
+    _model_options(parser, "scaled-mistral", "auto",
                    "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
     _placement_options(parser)
 
@@ -120,7 +120,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
     parser.add_argument("--resume", action="store_true", help="go on with the samples of an interrupted run")
-    _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
+    _model_options(parser, "demo", "auto", "demo, a folder, or a name on the Hub")
     _placement_options(parser)
 
 
@@ -140,7 +140,7 @@ def demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="runs/demo.html", metavar="FILE.html", help="the explorer's page")
     _pruned_prompt(parser, "paper")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed prefills of each side")
-    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
+    _model_options(parser, "demo", "auto", "demo, demo-dense, a folder, or a name on the Hub")
 
 
 def explore(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +151,7 @@ def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
     parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
     parser.add_argument("--seed", type=int, default=0, help="of random scores")
-    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
+    _model_options(parser, "demo", "auto", "demo, demo-dense, a folder, or a name on the Hub")
 
 
 def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from .. import results
-from ..evaluation.longbench import check_names, load_with_tokenizer, resolve_schedule
+from ..evaluation.longbench import check_names, resolve_schedule
 from ..evaluation.methods import BASELINES, make_scorer
-from ..models.loading import load_pruner
+from ..models.loading import load_pruner, load_with_tokenizer
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
@@ -34,7 +34,7 @@ def explore(
     new_tokens: int = 48,
     seed: int = 0,
     chat_template: bool | None = None,
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
     any_model: bool = False,

@@ -14,17 +14,19 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from .. import results
+from ..data.chat import prompt_ids
 from ..data.corpora import longbench_records
-from ..evaluation.longbench import check_names, load_with_tokenizer, resolve_schedule
+from ..evaluation.longbench import check_names, resolve_schedule
 from ..evaluation.methods import make_scorer
 from ..evaluation.prompts import build_prompt
 from ..latency.sweep_plan import run_under, take_turns
-from ..models.loading import DEMOS, load_pruner
+from ..models.loading import load_pruner, load_with_tokenizer
+from ..models.names import DEMOS
 from ..pruning.context import TokenPruning
 from ..scorers.token_pruner import positive
 from ..text_files import check_apart
 from .command import read_prompt, write_page
-from .content import exploration, token_texts
+from .content import exploration
 from .page import VISIBLE
 
 TASK = "multidoc_qa"  # of LongBench-mini; its first record is the prompt
@@ -44,7 +46,8 @@ def demo(
     saliency: bool = True,
     new_tokens: int = 48,
     repeats: int = 5,
-    dtype: str = "float32",
+    chat_template: bool | None = None,
+    dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
     any_model: bool = False,
@@ -61,6 +64,7 @@ def demo(
         saliency: False leaves it out of the page, and so the backward pass.
         new_tokens: at most so many in each generated answer.
         repeats: timed prefills of each side, after a warm-up.
+        chat_template: as `explore` takes it.
 
     Returns:
         What `exploration` gives of the pruner and of as many tokens dropped at random, and `dtype`, `device`, `repeats`
@@ -83,8 +87,11 @@ def demo(
     else:
         name, scorer = "sdtp", load_pruner(pruner, network, stages, any_model=any_model)
     scorers = {name: scorer, "random": make_scorer("random")}
-    found = exploration(network, tokenizer, text, scorers, stages, saliency=saliency, new_tokens=new_tokens)
-    ids = torch.tensor([token_texts(tokenizer, text)[0]], device=network.device)
+    found = exploration(
+        network, tokenizer, text, scorers, stages,
+        saliency=saliency, new_tokens=new_tokens, chat_template=chat_template,
+    )  # fmt: skip
+    ids = torch.tensor([prompt_ids(tokenizer, text, found["chat_template"] is not None)], device=network.device)
     found |= {"prefill": prefill_times(network, ids, TokenPruning(stages, scorer), repeats), "repeats": repeats}
     found |= {"record": record, "dtype": str(network.dtype).removeprefix("torch."), "device": str(network.device)}
     write_page(output, found, schedule)

@@ -184,7 +184,8 @@ def mark(
     chat = uses_template(tokenizer, chat_template)
     samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples, chat)
     settings = {
-        "model": label(network.name_or_path), "fingerprint": fingerprint(network), "dtype": dtype,
+        "model": label(network.name_or_path), "fingerprint": fingerprint(network),
+        "dtype": str(network.dtype).removeprefix("torch."),
         "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": num_samples, "seed": seed,
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
         "chat_template": template_digest(tokenizer, chat),

@@ -11,9 +11,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.chat import template_digest, uses_template, warn_of_other_template
-from ...models.loading import load_pruner
+from ...models.loading import load_pruner, load_with_tokenizer
 from ...pruning.context import TokenPruning
-from ..longbench import check_names, load_with_tokenizer, make_pruning, resolve_schedule
+from ..longbench import check_names, make_pruning, resolve_schedule
 from .values import MODEL_VALUES, check_values
 
 # Arguments of the harness's own class that make sense for a model that is loaded already.
@@ -50,7 +50,7 @@ def load(
     method: str = "sdtp",
     positions: str = "original",
     seed: int = 0,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     revision: str | None = None,
     device: str | None = None,
     any_model: bool = False,
@@ -68,7 +68,7 @@ def load(
         method: `full` (prunes nothing), `sdtp`, or a baseline; not `oracle`.
         positions: see `TokenPruning`.
         seed: of random scores.
-        dtype: of the weights.
+        dtype: of the weights, see `models.load_model`.
         revision: commit of the model on the Hub.
         device: cpu, cuda, ...; by default, or if the harness's own default is not there, the GPU if there is one.
 
