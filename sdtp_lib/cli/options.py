@@ -56,7 +56,7 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     parser.add_argument(
-        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL of prompts with answers or of chats"
+        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, squad, or JSONL of prompts with answers or of chats"
     )
     _chat_template(parser, "prompts")
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")

@@ -1,4 +1,4 @@
-"""Training data: prompts with answers from the demo's corpus, Dolly-15k, or lines of one's own, three kinds of them.
+"""Training data: prompts with answers from the demo's corpus, SQuAD, Dolly-15k, or lines of one's own of three kinds.
 
 A pair is `{"id", "prompt", "answer", "dataset"}`. Its prompt is text, which the answer follows at once, or the turns of
 a chat before the answer; of those `where` says which line they are.
@@ -11,16 +11,21 @@ import random
 from typing import Any
 
 from .corpora import check_limit, demo_pairs, rows_of
+from .real.passages import SQUAD
+from .real.training_pairs import question_pairs
 from .records import CHAT_LINE, DOLLY_LINE, PROMPT_LINE, check
 
-CORPORA = ("demo", "demo-dense", "dolly")  # data that need no file
+CORPORA = ("demo", "demo-dense", "dolly", SQUAD)  # data that need no file
 DOLLY, DOLLY_REVISION = "databricks/databricks-dolly-15k", "bdd27f4d94b9c1f951818a7da7fd7aeea5dbff1a"
 
 
 def training_pairs(data: str | os.PathLike, num_samples: int, seed: int) -> list[dict]:
-    """Prompts with answers: fresh demo documents, or other data (see `read_pairs`) in a seeded order."""
+    """Prompts with answers: fresh demo documents, questions on SQuAD's training articles, or other data (see
+    `read_pairs`), all in a seeded order."""
     if data in CORPORA[:2]:
         return demo_pairs(num_samples, seed, dense=data == "demo-dense")
+    if data == SQUAD:
+        return question_pairs(data, num_samples, seed)
     pairs = read_pairs() if data == "dolly" else read_pairs(data)
     random.Random(seed).shuffle(pairs)
     return pairs
