@@ -15,10 +15,17 @@ DEMO_CHECKPOINT = PACKAGE / "data" / "demo" / "checkpoint"
 DEMO_PRUNER = PACKAGE / "data" / "demo" / "pruner"
 DENSE_CHECKPOINT = PACKAGE / "data" / "demo" / "dense_checkpoint"
 QUESTION_PRUNERS = PACKAGE / "data" / "demo" / "question_pruners"  # <model>/<design>
+PRUNERS = PACKAGE / "pruners"  # of real models, <model>/<design>
 
 
 RESULTS, FIGURES = "results", "figures"  # in the repository, and below the folder of a run
 MOVED = {RESULTS: "SDTP_RESULTS", FIGURES: "SDTP_FIGURES"}  # variables that name another folder, of all profiles
+
+
+def cache() -> Path:
+    """Folder of fetched models: `SDTP_CACHE`, or else `sdtp` in the user's cache folder."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdtp"
+    return Path(os.environ.get("SDTP_CACHE") or user).absolute()
 
 
 def run(profile: str) -> Path:

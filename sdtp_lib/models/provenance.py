@@ -25,7 +25,7 @@ def environment_record(model: Any = None) -> dict[str, Any]:
     device = getattr(model, "device", None) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     places = getattr(model, "hf_device_map", None) or {}
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device": _device_name(device),
         **({"devices": sorted(map(str, {*places.values()}))} if len({*places.values()}) > 1 else {}),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -43,30 +43,47 @@ def metadata(
 
     Args:
         profile: name of the profile, or None outside of one.
-        model: a loaded model or the name of one; of a local folder only the last part is recorded.
+        model: a loaded model or the name of one; of a local folder or file only the last part is recorded.
         dtype: by default the model's own.
         schedule: a `PruningSchedule`, or None.
         pruner: the scorer that pruned, or None, see `models.identity.pruner_record`; by default those that
             `models.load_pruner` has loaded for the model so far.
         details: further JSON values, such as seeds and repeats.
     """
-    name = str(getattr(model, "name_or_path", model))
     if pruner is LOADED:
         pruner = pruners_of(model)
         pruner = pruner[0] if len(pruner) == 1 else pruner or None
     else:
         pruner = pruner_record(pruner, model)
-    if dtype is None and hasattr(model, "dtype"):
-        dtype = str(model.dtype).removeprefix("torch.")
     return {
         "profile": profile,
-        "model": Path(name).name if os.path.isdir(name) else name,
-        "dtype": dtype,
+        "model": _name(model),
+        "dtype": dtype or _dtype(model),
         "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
         "pruner": pruner,
         **details,
         **environment_record(model),
     }
+
+
+def line(model: Any) -> str:
+    """What runs, in a line for the terminal: the model, its number format, which may be this machine's, the device."""
+    return f"{_name(model)} in {_dtype(model)} on {_device_name(model.device)}"
+
+
+def _name(model: Any) -> str:
+    name = str(getattr(model, "name_or_path", model))
+    return Path(name).name if os.path.exists(name) else name
+
+
+def _dtype(model: Any) -> str | None:
+    return str(model.dtype).removeprefix("torch.") if hasattr(model, "dtype") else None
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
 
 
 def _cpu_name() -> str:

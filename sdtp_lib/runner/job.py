@@ -20,7 +20,9 @@ MANIFEST = "manifest"  # folder with a file for each notebook that is done, so t
 # Folder below a run's results -> number of the notebook that fills it. Who has a parameter that points there reads
 # it, and has to wait for that notebook.
 WRITERS = {"training/pruners": "02"}
-TIMED = ("04", "05", "06", "10", "11")  # notebooks that time: on one processor nothing may run beside them
+TIMED = ("04", "05", "11")  # notebooks about times: on one processor nothing may run beside them
+
+LONGEST = ("09", "02", "10", "06")  # notebooks to begin with, so that at the end none of them runs alone
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Job:
     def number(self) -> str:
         """Of the notebook, such as `04`."""
         return self.notebook.name[:2]
+
+    def turn(self) -> int:
+        """When it is begun where several run at a time: the longest first, the others in the order they have."""
+        return LONGEST.index(self.number) if self.number in LONGEST else len(LONGEST)
 
     @property
     def entry(self) -> Path:

@@ -96,7 +96,7 @@ def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
     Raises:
         NotebookFailed: at the end, naming every notebook that failed and those that had needed one of them.
     """
-    waiting, running, problems = list(jobs), {}, {}
+    waiting, running, problems = sorted(jobs, key=Job.turn), {}, {}
     count = max(1, min(count, len(jobs)))  # who asks for more shares the machine among those that there are
     shares, children = gpu_shares(count), Children()
     free, apart = list(range(count)), len({*shares} - {None}) == count
