@@ -11,10 +11,15 @@ ENGINE_TESTS := tests/pruning tests/scorers $(addprefix tests/,$(addsuffix .py,m
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: install reproduce notebooks test test-slow test-newest lint clean
+.PHONY: install reproduce store notebooks test test-slow test-newest lint clean
 
-reproduce: install ## every notebook with the demo profile, two at a time but for those that time, then results/REPRODUCTION.md
+reproduce: install ## every notebook with the demo profile, two at a time but for those that time, into runs/demo
 	$(BIN)/sdtp reproduce --profile demo --jobs 2
+
+# make store PROFILE=demo [ONLY=06] [JOBS=1] [RESUME=1]
+store: install ## run a profile from a tree without changes, then renew results/PROFILE and figures/PROFILE, and nothing else does
+	@$(if $(PROFILE),,echo "name the profile: make store PROFILE=demo" >&2; exit 2)
+	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),2) $(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume)
 
 # Notebooks side by side, on one thread each, also those that time, since no times are compared.
 test: install ## quick tests, then every stored notebook run again and compared

@@ -87,9 +87,7 @@ def profile(
         raise ValueError(
             "peak memory of fresh processes is read on one CPU, not with a device map or several processes"
         )
-    if pruner is not None and not Path(pruner).is_dir():
-        raise FileNotFoundError(f"pruner folder {pruner} does not exist")  # before minutes are spent on the model
-    if config != BASELINE:
+    if config != BASELINE or pruner is not None:
         models.check_pruner_named(pruner, model)
     check_placement(device_map, device, tensor_parallel)
     workers = Workers.of_launch(together=True) if tensor_parallel else Workers()

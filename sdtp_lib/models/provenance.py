@@ -1,22 +1,21 @@
-"""What every result file carries of the run that made it: model, schedule, pruner, device, versions and commit."""
+"""What every result file carries of the run that made it: model, schedule, pruner, device, versions, code."""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import paths
+from .code_version import code_version
 from .identity import pruner_record, pruners_of
 
 LOADED = object()  # stands for the pruners that were loaded for a model
 
 
 def environment_record(model: Any = None) -> dict[str, Any]:
-    """Device, versions and commit of this run, as plain JSON values; of a model laid over several also which `devices`.
+    """Device, versions and code of this run, as plain JSON values; of a model laid over several also which `devices`.
 
     Args:
         model: whose `device` counts; anything without one stands for the GPU if there is one, else the CPU.
@@ -33,7 +32,7 @@ def environment_record(model: Any = None) -> dict[str, Any]:
         "transformers": version("transformers"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        **_commit(),
+        **code_version(),
     }
 
 
@@ -44,7 +43,7 @@ def metadata(
 
     Args:
         profile: name of the profile, or None outside of one.
-        model: a loaded model or the name of one; of a local folder only the last part is recorded.
+        model: a loaded model or the name of one; of a local folder or file only the last part is recorded.
         dtype: by default the model's own.
         schedule: a `PruningSchedule`, or None.
         pruner: the scorer that pruned, or None, see `models.identity.pruner_record`; by default those that
@@ -74,7 +73,7 @@ def line(model: Any) -> str:
 
 def _name(model: Any) -> str:
     name = str(getattr(model, "name_or_path", model))
-    return Path(name).name if os.path.isdir(name) else name
+    return Path(name).name if os.path.exists(name) else name
 
 
 def _dtype(model: Any) -> str | None:
@@ -94,18 +93,3 @@ def _cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> dict[str, Any]:
-    """The repository's commit and whether the library differs from it; nothing outside a checkout."""
-    if not (paths.ROOT / ".git").exists():  # an installed copy must not report a repository around it
-        return {"commit": None, "modified": None}
-    try:
-        return {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain", "--", "sdtp_lib"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(paths.ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdtp_lib import cli
+from sdtp_lib import cli, paths
 from sdtp_lib.explorer import command as explore
 from sdtp_lib.models import load_model
 from sdtp_lib.models.dtypes import resolve_dtype
@@ -75,5 +75,5 @@ def test_the_demo_has_a_question_aware_pruner_another_model_says_it_has_none_and
     model.name_or_path = "another"
     with pytest.raises(ValueError, match="'another' comes with no question-aware pruner"):
         explore.second_scorer("question_aware", model, schedule)
-    name, pruner = explore.second_scorer(explore.paths.DEMO_PRUNER, model, schedule)
+    name, pruner = explore.second_scorer(paths.DEMO_PRUNER, model, schedule)
     assert name == "pruner" and set(schedule.layers) <= set(pruner.layers)

@@ -29,7 +29,7 @@ def repository(tmp_path, monkeypatch):
     ledger = small_repository(tmp_path, monkeypatch)
     for number in NUMBERS:
         write_notebook(tmp_path / "notebooks" / f"{number}_trial.ipynb", "factor", parameters="factor = 2\nfolder = ''")
-        reads = "folder: ../results/demo/training/pruners/SDTP\n" if number in ("03", "07") else ""
+        reads = "folder: ../runs/demo/results/training/pruners/SDTP\n" if number in ("03", "07") else ""
         (paths.PROFILES / "demo" / f"{number}.yaml").write_text(f"factor: 3\n{reads}")
     return tmp_path, ledger
 

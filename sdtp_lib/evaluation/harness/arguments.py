@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...data.chat import template_digest, uses_template, warn_of_other_template
 from ...models.loading import load_pruner, load_with_tokenizer
 from ...pruning.context import TokenPruning
 from ..longbench import check_names, make_pruning, resolve_schedule
@@ -53,6 +54,7 @@ def load(
     revision: str | None = None,
     device: str | None = None,
     any_model: bool = False,
+    chat_template: bool | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TokenPruning | None]:
     """The model arguments `sdtp` takes besides OPTIONS: (model, tokenizer, pruning).
 
@@ -60,6 +62,8 @@ def load(
         pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
         pruner: folder of the trained pruner; the demo model has its own.
         any_model: true takes a pruner also if it was trained on a model with other weights.
+        chat_template: whether the harness is told to put prompts into the model's chat template, which `sdtp lm-eval`
+            says by itself; a pruner that was trained otherwise is warned of.
         schedule: a preset's name; `none` prunes nothing.
         method: `full` (prunes nothing), `sdtp`, or a baseline; not `oracle`.
         positions: see `TokenPruning`.
@@ -84,4 +88,7 @@ def load(
     trained = None
     if method == "sdtp":
         trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed, any_model)
+        if chat_template is not None:
+            used = chat_template and uses_template(tokenizer)
+            warn_of_other_template(trained, template_digest(tokenizer, used))
     return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)
