@@ -17,7 +17,7 @@ from sdtp_lib.pruning.schedule import PruningSchedule
 def found(tmp_path_factory):
     """(what the demo found, its page)."""
     page = tmp_path_factory.mktemp("demo") / "runs" / "demo.html"
-    return command.demo(page, repeats=1), page
+    return command.demo(page, repeats=1, dtype="float32"), page
 
 
 @pytest.fixture(scope="module")
