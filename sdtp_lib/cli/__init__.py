@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="sdtp", description="Saliency-driven dynamic token pruning: train, measure and reproduce.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, add_options in (
+        ("demo", _demo, cli_options.demo),
         ("mark", _mark, cli_options.mark),
         ("train", _train, cli_options.train),
         ("profile", _profile, cli_options.profile),
@@ -80,6 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         add_options(sub)
     return parser
+
+
+def _demo(**options) -> None:
+    """Prune one prompt, and see what that changes: the answer, the time, the cache."""
+    from ..explorer.demo import demo, report
+
+    print(report(demo(**options)), f"Token by token: {options['output']}, to be opened in a browser.", sep="\n")
 
 
 def _mark(**options) -> None:
@@ -105,7 +113,7 @@ def _profile(**options) -> None:
     asked = [str(length) for length in dict.fromkeys(options["lengths"])]
     problems = [(n, lookup(document, "results", n, key)) for n in asked for key in WORDS]
     if failed := [f"{length} tokens: {problem}" for length, problem in problems if problem]:
-        kept = f"; {output} has what was measured, and --resume tries the rest again" if output else ""
+        kept = f"; {output} has what was measured" if output else ""
         raise Failed(f"{len(failed)} of {len(asked)} lengths failed, {failed[0].rstrip('.')}{kept}")
 
 
@@ -118,10 +126,13 @@ def _evaluate(**options) -> None:
     if not is_main():
         return
     total = {"score": summary["average"], "ci95": summary["ci95"], "n": sum(t["n"] for t in summary["tasks"].values())}
-    rows = {**summary["tasks"], "average": total}
+    rows = []
+    for name, task in (*summary["tasks"].items(), ("average", total)):
+        rows.append((name, task["score"], task))
+        rows += [(f"{name} {kind}", further["mean"], further) for kind, further in task.get("scores", {}).items()]
     print(markdown_table([
-        {"task": name, "score": row["score"], "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
-        for name, row in rows.items()
+        {"task": name, "score": score, "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
+        for name, score, row in rows
     ]))  # fmt: skip
 
 
@@ -186,7 +197,8 @@ def _check_taken(given: Collection[str], required: Sequence[str], optional: Sequ
 
 
 def _reproduce(**options) -> None:
-    """Run all notebooks and write the ledger."""
-    from ..runner.reproduce import reproduce
+    """Run a profile's notebooks and write the ledger, into runs/PROFILE."""
+    from ..runner.reproduce import reproduce, where
 
     reproduce(**options)
+    print(where(options["profile"], options["store"]))

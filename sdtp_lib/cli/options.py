@@ -13,7 +13,7 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
 SMALLEST = {
     "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
-    "limit": 1, "new_tokens": 1, "jobs": 1,
+    "limit": 1, "tokens": 64, "pool": 1, "new_tokens": 1, "jobs": 1,
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
@@ -32,7 +32,7 @@ def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, he
     known = f"{help}; or a GGUF file, or a model that `sdtp fetch` took"
     parser.add_argument("--model", default=default, metavar="NAME|FOLDER|FILE", help=known)
     parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
-    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights")
+    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights; auto: the faster one here")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
 
 
@@ -40,6 +40,13 @@ def _placement_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device-map", choices=DEVICE_MAPS, default=None, help="lay the model over all devices")
     split = "split every layer over the processes that torchrun started"
     parser.add_argument("--tensor-parallel", action="store_true", help=split)
+
+
+def _chat_template(parser: argparse.ArgumentParser, prompts: str) -> None:
+    """`--chat-template` and `--no-chat-template`; neither of them is None."""
+    meant = f"put {prompts} into the model's chat template, or not; by default if it has one"
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--chat-template", action=switch, default=argparse.SUPPRESS, help=meant)
 
 
 def _any_model(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +57,9 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     parser.add_argument(
-        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL with Dolly's fields"
+        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, squad, or JSONL of prompts with answers or of chats"
     )
+    _chat_template(parser, "prompts")
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
     parser.add_argument("--target", choices=("answer", "all"), default="answer", help="whose likelihood counts")
@@ -89,25 +97,31 @@ def profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--decode", choices=DECODES, default="sdpa", help="attention of the decode steps, both sides")
     parser.add_argument("--memory", action="store_true", help="on a CPU, read peak memory too, in fresh processes")
-    _model_options(parser, "scaled-mistral", "bfloat16",
+    _model_options(parser, "scaled-mistral", "auto",
                    "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
     _placement_options(parser)
 
 
 def evaluate(parser: argparse.ArgumentParser) -> None:
-    tasks = "longbench_mini, longbench, datasets; with spaces or commas between them"
+    tasks = "longbench_mini, longbench, real, datasets such as needle; with spaces or commas between them"
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
-    parser.add_argument("--method", required=True, help="full, sdtp, or a baseline such as random and recency")
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="where and how much is cut")
+    parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
+    cuts = f"where and how much is cut: {', '.join(PRESET_NAMES)}, or such as 15:0.3, one cut at layer 15 to 30%%"
+    parser.add_argument("--schedule", default="paper", metavar="NAME|LAYERS:RATIO", help=cuts)
+    near = "every score is the mean of so many neighbours', an odd number"
+    parser.add_argument("--pool", type=int, default=1, metavar="W", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)
     parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
+    length = "of a prompt: real tasks are built to it (1024), all others cut in the middle to it"
+    parser.add_argument("--tokens", type=int, default=None, metavar="N", help=length)
+    _chat_template(parser, "prompts, but for few-shot and code tasks,")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time")
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
     parser.add_argument("--resume", action="store_true", help="go on with the samples of an interrupted run")
-    _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
+    _model_options(parser, "demo", "auto", "demo, a folder, or a name on the Hub")
     _placement_options(parser)
 
 
@@ -121,21 +135,35 @@ def lm_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
 
 
+def demo(parser: argparse.ArgumentParser) -> None:
+    own = "UTF-8 text, - for stdin; by default a record of the demo"
+    parser.add_argument("--prompt-file", default=None, metavar="FILE", help=own)
+    parser.add_argument("--output", default="runs/demo.html", metavar="FILE.html", help="the explorer's page")
+    _pruned_prompt(parser, "paper")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed prefills of each side")
+    _model_options(parser, "demo", "auto", "demo, demo-dense, a folder, or a name on the Hub")
+
+
 def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-file", required=True, metavar="FILE", help="UTF-8 text, - for stdin")
     parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
+    _pruned_prompt(parser, "keep07")
+    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
+    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
+    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores")
+    _model_options(parser, "demo", "auto", "demo, demo-dense, a folder, or a name on the Hub")
+
+
+def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:
     parser.add_argument(
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
     )
     _any_model(parser)
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
-    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
-    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
-    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default=schedule, help="where and how much is cut")
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
+    _chat_template(parser, "the prompt")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
-    parser.add_argument("--seed", type=int, default=0, help="of random scores")
-    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
 
 
 def report(parser: argparse.ArgumentParser) -> None:
@@ -161,3 +189,5 @@ def reproduce(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=1, metavar="N", help="notebooks at a time, in processes of their own"
     )
     parser.add_argument("--shard", default=None, metavar="I/N", help="slice I of N of the notebooks alone")
+    stored = "from a tree without changes; then renew results/PROFILE and figures/PROFILE (make store)"
+    parser.add_argument("--store", action="store_true", help=stored)

@@ -8,17 +8,22 @@ from difflib import get_close_matches
 
 CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
 
+FOUND = "found"  # the metric of an answer that is to stand in the prediction, as whole words
+FORESEEN = "foreseen"  # that of text to come: the share of its tokens that the model finds likeliest, one by one
+
 
 @dataclass(frozen=True)
 class Dataset:
     """How one dataset is asked and scored.
 
     Attributes:
-        category: one of CATEGORIES, the columns of the paper's Table 1.
-        metric: a key of METRICS.
+        category: one of CATEGORIES, the columns of the paper's Table 1, or one of its own.
+        metric: a key of METRICS, FOUND or FORESEEN.
         max_new_tokens: length limit of an answer, LongBench's own for its sets.
         first_line: score the first line of the prediction alone.
-        chat: whether a chat model's template goes around the prompt (LongBench leaves it out for few-shot and code).
+        prompt: template with {context} and {input} of sets that have no wording elsewhere.
+        weighed: how likely the right answer is, and right among choices, is asked as well; one prefill serves all.
+        chat: whether a chat model's template goes around the prompt; as in LongBench not for few-shot and code.
     """
 
     category: str
@@ -26,19 +31,21 @@ class Dataset:
     max_new_tokens: int
     first_line: bool = False
     chat: bool = True
+    prompt: str | None = None
+    weighed: bool = False
 
 
 MINI = {
-    "singledoc_qa": Dataset("SingleDoc", "f1", 16, chat=False),
-    "multidoc_qa": Dataset("MultiDoc", "f1", 16, chat=False),
-    "report_summary": Dataset("Summ", "rouge_l", 64, chat=False),
+    "singledoc_qa": Dataset("SingleDoc", "f1", 16),
+    "multidoc_qa": Dataset("MultiDoc", "f1", 16),
+    "report_summary": Dataset("Summ", "rouge_l", 64),
     "few_shot": Dataset("FewShot", "accuracy", 8, first_line=True, chat=False),
     "code_completion": Dataset("Code", "edit", 24, chat=False),
 }
 DENSE = {
-    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 10, chat=False),
-    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 24, chat=False),
-    "dense_report_summary": Dataset("Summ", "rouge_l", 40, chat=False),
+    "dense_singledoc_qa": Dataset("SingleDoc", "f1", 10),
+    "dense_multidoc_qa": Dataset("MultiDoc", "f1", 24),
+    "dense_report_summary": Dataset("Summ", "rouge_l", 40),
     "dense_few_shot": Dataset("FewShot", "accuracy", 14, first_line=True, chat=False),
     "dense_code_completion": Dataset("Code", "edit", 16, chat=False),
 }
@@ -58,8 +65,18 @@ LONGBENCH = {
     "lcc": Dataset("Code", "edit", 64, chat=False),
     "repobench-p": Dataset("Code", "edit", 64, chat=False),
 }
-DATASETS = {**MINI, **DENSE, **LONGBENCH}
-GROUPS = {"longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longbench": tuple(LONGBENCH)}
+_CLOZE = dict(first_line=True, chat=False, weighed=True, prompt="{context}\n\n{input}")
+_ASKED = "Answer the question by the documents, in a few words.\n\n{context}\n\nQuestion: {input}\nAnswer:"
+REAL = {
+    "needle": Dataset("Needle", FOUND, 16, **_CLOZE),
+    "needle_multi": Dataset("Needle", FOUND, 16, **_CLOZE),
+    "documents_qa": Dataset("MultiDoc", "f1", 32, first_line=True, prompt=_ASKED, weighed=True),
+    "prose_nll": Dataset("Prose", FORESEEN, 64, chat=False, prompt="{context}", weighed=True),
+}
+DATASETS = {**MINI, **DENSE, **LONGBENCH, **REAL}
+GROUPS = {
+    "longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longbench": tuple(LONGBENCH), "real": tuple(REAL)
+}  # fmt: skip
 
 
 def expand_tasks(tasks: str | Sequence[str]) -> list[str]:

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.chat import takes_template, uses_template
 from ..data.records import check_asked
 from ..data.tasks import DATASETS
 from ..models.model_files import position_limit
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
-from ..pruning.trace import PruningTrace
+from .batches import end_token, left_pad, pad_token, tokens_per_layer
 from .metrics import score
 from .prompts import build_prompt, encode, encode_answer
-from .sample_files import SampleFile
+from .sample_files import SampleFile, kept_answers
+from .weighed_answers import weigh
 
 
 @torch.inference_mode()
@@ -29,24 +31,29 @@ def score_records(
     *,
     batch_size: int = 8,
     templates: Mapping[str, str] | None = None,
+    chat_template: bool | None = None,
     title: str | None = None,
     file: SampleFile | None = None,
     workers: Workers | None = None,
 ) -> list[dict]:
     """Answer every record greedily and score it; left-padded batches of one answer length, longest prompts first.
 
+    Of a dataset whose answers are weighed (`Dataset.weighed`) the samples say also how likely the right one is.
+
     Args:
         records: LongBench records.
         pruning: prunes each prompt; None runs the model as it is. A scorer with a method `show` is shown each batch and
             its answers first.
         templates: dataset -> prompt template, see `load_templates`.
+        chat_template: see `encode_record`.
         title: label of the progress bar (TQDM_DISABLE=1 hides it).
         file: gets the samples of each batch as soon as it is done; records that it holds are not asked again.
         workers: the processes that share the batches; each of them returns all samples.
 
     Returns:
         One dict per record, in order: `_id`, `dataset`, `prompt_tokens`, `truncated`, `tokens_per_layer` (tokens of the
-        prompt present at each layer), `prediction`, `answers`, `score` (0 to 1).
+        prompt present at each layer), `prediction`, `answers`, `score` (0 to 1); where answers are weighed what `weigh`
+        gives, and `group` and `depth` of the record, if it has them.
 
     Raises:
         ValueError: before the model runs, for a `batch_size` below 1, an unknown dataset, an empty prompt, a record
@@ -55,34 +62,37 @@ def score_records(
     """
     check_batch_size(batch_size)
     workers = workers or Workers()
-    encoded = [encode_record(model, tokenizer, record, templates) for record in records]
+    encoded = [encode_record(model, tokenizer, record, templates, chat_template) for record in records]
     check_asked(records)
     texts, prompts = [text for text, *_ in encoded], [rest for _, *rest in encoded]
+    chats = [in_chat(tokenizer, record, chat_template) for record in records]
     samples: list[dict | None] = [
         None if file is None else file.find(record, ids) for record, (ids, _) in zip(records, prompts, strict=True)
     ]
-    answer_length = [DATASETS[record["dataset"]].max_new_tokens for record in records]
-    order = sorted(range(len(records)), key=lambda i: (answer_length[i], len(prompts[i][0])), reverse=True)
+    kinds = [_kind(record["dataset"]) for record in records]
+    order = sorted(range(len(records)), key=lambda i: (*kinds[i], len(prompts[i][0])), reverse=True)
     batches: list[list[int]] = []
     for i in order:
-        if not batches or len(batches[-1]) == batch_size or answer_length[batches[-1][0]] != answer_length[i]:
+        if not batches or len(batches[-1]) == batch_size or kinds[batches[-1][0]] != kinds[i]:
             batches.append([])
         batches[-1].append(i)
     missing = workers.share([left for batch in batches if (left := [i for i in batch if samples[i] is None])])
     with workers.bar(total=sum(map(len, missing)), desc=title, unit="prompt") as bar:
         for batch in missing:
-            ids = [prompts[i][0] for i in batch]
+            asked, ids = [records[i] for i in batch], [prompts[i][0] for i in batch]
             if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
-                known = [encode_answer(tokenizer, records[i], texts[i]) for i in batch]
+                known = [encode_answer(tokenizer, records[i], texts[i], chats[i]) for i in batch]
                 scorer.show(model, pruning.schedule.layers, ids, known)
-            predictions, present = _answer(model, tokenizer, ids, answer_length[batch[0]], pruning)
-            for i, prediction, tokens in zip(batch, predictions, present, strict=True):
-                record = records[i]
+            if DATASETS[asked[0]["dataset"]].weighed:
+                said = [texts[i] for i in batch]
+                found, present = weigh(model, tokenizer, asked, said, ids, chats[batch[0]], pruning)
+            else:
+                found, present = _answer(model, tokenizer, asked, ids, pruning)
+            for i, sample, tokens in zip(batch, found, present, strict=True):
                 samples[i] = {
-                    "_id": record["_id"], "dataset": record["dataset"], "prompt_tokens": len(prompts[i][0]),
-                    "truncated": prompts[i][1], "tokens_per_layer": tokens, "prediction": prediction,
-                    "answers": record["answers"],
-                    "score": score(record["dataset"], prediction, record["answers"], record.get("all_classes")),
+                    "_id": records[i]["_id"], "dataset": records[i]["dataset"], "prompt_tokens": len(prompts[i][0]),
+                    "truncated": prompts[i][1], "tokens_per_layer": tokens, "answers": kept_answers(records[i]),
+                    **sample,
                 }  # fmt: skip
             if file is not None:
                 file.write([samples[i] for i in batch], ids)
@@ -95,26 +105,49 @@ def score_records(
 
 
 def encode_record(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict, templates: Mapping[str, str] | None = None
-) -> tuple[str, list[int], bool]:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict,
+    templates: Mapping[str, str] | None = None, chat_template: bool | None = None,
+) -> tuple[str, list[int], bool]:  # fmt: skip
     """A record's prompt as text, its token ids as the model is asked them, and whether its middle was cut out.
 
+    It is cut to what the model takes, or to the record's `longest` tokens, if that is less.
+
+    Args:
+        chat_template: whether the ids are those of the text in the model's chat template, where the dataset takes one;
+            None: if the model has one.
+
     Raises:
-        ValueError: for an unknown dataset or an empty prompt.
+        ValueError: for an unknown dataset, an empty prompt, or a chat template that is asked for and not there.
     """
     text, spec = build_prompt(record, templates), DATASETS[record["dataset"]]
-    limit = position_limit(model.config)
-    room = None if limit is None else limit - spec.max_new_tokens
-    return text, *encode(tokenizer, text, room, spec.chat)
+    limit, longest = position_limit(model.config), record.get("longest")
+    rooms = [longest, None if limit is None else limit - spec.max_new_tokens]
+    room = min((room for room in rooms if room is not None), default=None)
+    return text, *encode(tokenizer, text, room, in_chat(tokenizer, record, chat_template))
 
 
-def _answer(model, tokenizer, prompts: list[list[int]], new_tokens: int, pruning: TokenPruning | None):
-    """Greedy answers of one batch, and for each row the prompt tokens present at every layer."""
+def in_chat(tokenizer: PreTrainedTokenizerBase, record: dict, chat_template: bool | None = None) -> bool:
+    """Whether a record's prompt goes into the chat template, see `encode_record`."""
+    return uses_template(tokenizer, chat_template) and takes_template(record["dataset"])
+
+
+def _kind(dataset: str) -> tuple[int, str]:
+    """What the records of one batch have in common, longest answers last."""
+    spec = DATASETS[dataset]
+    return spec.max_new_tokens, dataset if spec.weighed else ""
+
+
+def _answer(model, tokenizer, records: Sequence[dict], prompts: list[list[int]], pruning: TokenPruning | None):
+    """`prediction` and `score` of each record of one batch, and the prompt tokens present at every layer."""
     ids, mask = left_pad(prompts, pad_token(tokenizer), model.device)
     with pruning(model) if pruning else nullcontext() as trace:
-        out = greedy(model, tokenizer, ids, mask, new_tokens)
+        out = greedy(model, tokenizer, ids, mask, DATASETS[records[0]["dataset"]].max_new_tokens)
     present = tokens_per_layer(trace, [len(prompt) for prompt in prompts], model.config.num_hidden_layers)
-    return tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True), present
+    predictions = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+    return [
+        {"prediction": said, "score": score(record["dataset"], said, record["answers"], record.get("all_classes"))}
+        for record, said in zip(records, predictions, strict=True)
+    ], present
 
 
 def greedy(model, tokenizer, ids: Tensor, mask: Tensor, new_tokens: int, **options) -> Tensor:
@@ -124,40 +157,6 @@ def greedy(model, tokenizer, ids: Tensor, mask: Tensor, new_tokens: int, **optio
         input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
         temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end, **options,
     )  # fmt: skip
-
-
-def end_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | list[int] | None:
-    """What ends an answer: the model's own token or tokens before the tokenizer's; None if only its length does."""
-    end = model.generation_config.eos_token_id
-    return tokenizer.eos_token_id if end is None else end
-
-
-def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """What fills up a batch. Pads are masked, so without one of its own any token will do, and 0 is in every model."""
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return next((token for token in known if token is not None), 0)
-
-
-def left_pad(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(input_ids, attention_mask), both (batch, longest prompt)."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(prompt)) + [*prompt] for prompt in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    return ids, mask
-
-
-def tokens_per_layer(trace: PruningTrace | None, lengths: Sequence[int], layers: int) -> list[list[int]]:
-    """For each row of the prefill last traced, the prompt tokens present at every layer; no trace, no pruning.
-
-    Args:
-        lengths: tokens of each row's prompt.
-    """
-    counts = {layer: (kept >= 0).sum(dim=1).tolist() for layer, kept in trace.kept_positions.items()} if trace else {}
-    present = [[length] for length in lengths]
-    for row, tokens in enumerate(present):
-        for layer in range(1, layers):
-            tokens.append(counts[layer][row] if layer in counts else tokens[-1])
-    return present
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..data.tasks import CATEGORIES, DATASETS
+from ..data.tasks import CATEGORIES, DATASETS, FORESEEN
 
 RESAMPLES = 2000
 
@@ -69,8 +69,9 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
 
     Returns:
         `average`, `ci95`, `stderr`, `tasks` {dataset: score, n, ci95, stderr, category, metric, prompt_tokens,
-        truncated}, `categories` {category: score, n, ci95, stderr}, `prompt_tokens` (mean), `tokens_per_layer` (mean of
-        each layer) and `compression`, the paper's 1/tau: prompt tokens over the mean over layers of the tokens present.
+        truncated, and `scores`, what `further_scores` gives, where answers are weighed},
+        `categories` {category: score, n, ci95, stderr}, `prompt_tokens` (mean), `tokens_per_layer` (mean of each layer)
+        and `compression`, the paper's 1/tau: prompt tokens over the mean over layers of the tokens present.
 
     Raises:
         ValueError: without samples.
@@ -86,10 +87,11 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
             "category": DATASETS[name].category, "metric": DATASETS[name].metric,
             "prompt_tokens": _mean([sample["prompt_tokens"] for sample in group]),
             "truncated": sum(sample["truncated"] for sample in group),
-        }
+        } | ({"scores": further} if (further := further_scores(group, seed)) else {})
         for name, group in grouped.items()
     }  # fmt: skip
-    members = {c: [scores[name] for name in grouped if DATASETS[name].category == c] for c in CATEGORIES}
+    categories = dict.fromkeys((*CATEGORIES, *(DATASETS[name].category for name in grouped)))
+    members = {c: [scores[name] for name in grouped if DATASETS[name].category == c] for c in categories}
     average = _cell(list(scores.values()), seed)
     prompt_tokens = np.mean([sample["prompt_tokens"] for sample in samples])
     layers = np.mean([sample["tokens_per_layer"] for sample in samples], axis=0)
@@ -100,6 +102,29 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
         "tokens_per_layer": [round(float(tokens), 4) for tokens in layers],
         "compression": round(float(prompt_tokens / layers.mean()), 4),
     }  # fmt: skip
+
+
+def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
+    """What the samples of one dataset say besides their score: name -> mean, n, ci95; empty if they say nothing more.
+
+    Returns:
+        `nll` (nats per token of the right answer; lower is better), of prose `perplexity`, its exponential,
+        `right_of_N` (0 to 100, how often the right one of N choices is the likeliest, with `chance` beside it), and the
+        score, 0 to 100, of each `group` of records under its name.
+    """
+    found: dict[str, dict] = {}
+    if samples and all("nll" in sample for sample in samples):
+        found["nll"] = _mean_cell([sample["nll"] for sample in samples], seed)
+        if DATASETS[samples[0]["dataset"]].metric == FORESEEN:
+            exponential = {name: np.exp(found["nll"][name]).round(4).tolist() for name in ("mean", "ci95")}
+            found["perplexity"] = found["nll"] | exponential
+    if chosen := [sample for sample in samples if "choice" in sample]:
+        chance = np.mean([sample["chance"] for sample in chosen])
+        cell = _mean_cell([100 * sample["choice"] for sample in chosen], seed)
+        found[f"right_of_{1 / chance:.3g}"] = cell | {"chance": round(100 * float(chance), 4)}
+    for group in sorted({sample["group"] for sample in samples if "group" in sample}):
+        found[group] = _mean_cell([100 * sample["score"] for sample in samples if sample.get("group") == group], seed)
+    return found
 
 
 def table1(results: Mapping[str, dict]) -> pd.DataFrame:
@@ -120,6 +145,10 @@ def table1(results: Mapping[str, dict]) -> pd.DataFrame:
 
 def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4)
+
+
+def _mean_cell(values: Sequence[float], seed: int) -> dict:
+    return {"mean": _mean(values), "n": len(values), "ci95": interval([values], seed)}
 
 
 def _cell(groups: list[list[float]], seed: int) -> dict:

@@ -66,8 +66,8 @@ def _shortened(
     """As `measure`, on shortened records; the prompts count with the tokens that they had before."""
     short, _ = shorten(records)
     _, samples = measure(model, tokenizer, short, "full", "none", title=title, **options)
-    templates = options.get("templates")
-    lengths = [len(encode_record(model, tokenizer, record, templates)[1]) for record in records]
+    asked = {name: options.get(name) for name in ("templates", "chat_template")}
+    lengths = [len(encode_record(model, tokenizer, record, **asked)[1]) for record in records]
     samples = [{**sample, "prompt_tokens": length} for sample, length in zip(samples, lengths, strict=True)]
     return summarise(samples, options.get("seed", 0)), samples
 

@@ -10,15 +10,18 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
-from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records
-from ..data.tasks import DENSE, MINI, expand_tasks
+from ..data.chat import template_digest, uses_template, warn_of_other_template
+from ..data.corpora import longbench_records, source_of
+from ..data.tasks import expand_tasks
 from ..models import provenance
-from ..models.loading import check_pruner_named, check_reads_text, load_model, load_pruner
+from ..models.dtypes import resolve_dtype
+from ..models.loading import check_pruner_named, load_pruner, load_with_tokenizer
 from ..models.placement import check_placement
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
 from ..pruning.scoring import Scorer
+from ..scorers.pooled import PooledScorer
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
 from .answers import check_batch_size, score_records
@@ -27,6 +30,7 @@ from .methods import METHODS, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
+from .task_records import TaskRecords, records_digest
 
 
 def evaluate(
@@ -41,8 +45,11 @@ def evaluate(
     batch_size: int = 8,
     seed: int = 0,
     data: str | os.PathLike | None = None,
+    tokens: int | None = None,
     positions: str = "original",
-    dtype: str = "bfloat16",
+    pool: int = 1,
+    chat_template: bool | None = None,
+    dtype: str = "auto",
     device: str | torch.device | None = None,
     revision: str | None = None,
     profile: str | None = None,
@@ -59,14 +66,18 @@ def evaluate(
     Args:
         tasks: `longbench_mini`, `longbench_dense`, `longbench`, dataset names, or several of them (see `expand_tasks`).
         method: `full` (no pruning), `sdtp` (the trained pruner), a name of `BASELINES`, or `oracle`.
-        schedule: a preset's name or a schedule; without effect for `full`.
+        schedule: a schedule or its name, see `PruningSchedule.named`; without effect for `full`.
         limit: records per dataset; None takes all.
         model: `demo` (default), a folder, or a Hub name; see `load_model`.
         pruner, any_model: folder of the trained pruner, see `load_pruner`; the demo model has its own.
         output: JSON file to write; every sample goes to `<stem>.samples.jsonl` beside it as soon as its batch is done.
         seed: of the random scorer and of the bootstrap.
-        data: folder or Hub name of the records; by default LongBench-mini is embedded, LongBench comes from the Hub.
+        data, tokens: where the records come from, and how long a prompt is, see `TaskRecords`; by default
+            LongBench-mini is embedded, LongBench comes from the Hub, and real tasks are made of Python's documentation.
         positions: see `TokenPruning`.
+        pool: see `make_pruning`.
+        chat_template: whether prompts go into the model's chat template, but for few-shot and code tasks, as LongBench
+            does it; None: if the model has one.
         revision: commit of the model on the Hub.
         profile: recorded with the result.
         resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
@@ -78,8 +89,8 @@ def evaluate(
         What `summarise` gives, and `metadata`.
 
     Raises:
-        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, or
-            `resume` without an output or with samples of other settings.
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, a chat
+            template that is asked for and not there, or `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     check_placement(device_map, device, tensor_parallel)
@@ -97,21 +108,22 @@ def evaluate(
         raise ValueError("resume needs an output, beside which the samples of the interrupted run are")
     check_batch_size(batch_size)
     check_seed(seed)
-    sources = {name: source_of(name, data) for name in names}
     if output is not None and data is not None:
         for written in (Path(output), Path(output).with_name(f"{Path(output).stem}.samples.jsonl")):
             check_apart(written, data, Path(data, TEMPLATE_FILE), *(Path(data, f"{name}.jsonl") for name in names))
     templates = load_templates(data)
-    records = [record for name in names for record in longbench_records(name, sources[name], limit)]
+    asked = TaskRecords(names, data, limit, tokens)
     model = "demo" if model is None else model
     if method == "sdtp":
         check_pruner_named(pruner, model)
     device = None if tensor_parallel else workers.device(device)
+    dtype = workers.on_main(lambda: resolve_dtype(dtype, device))  # one for all processes
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
-    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "templates": templates}
-    options["workers"] = workers
+    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "pool": pool, "templates": templates}
+    options |= {"chat_template": (chat := uses_template(tokenizer, chat_template)), "workers": workers}
+    records = asked.build(loaded, tokenizer, templates, chat)
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
         if not resume and workers.main:  # or a run that is killed would leave an old result beside new samples
@@ -119,9 +131,8 @@ def evaluate(
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
-        method=method, tasks=names, limit=limit, data=sorted({_label(source) for source in sources.values()}),
-        batch_size=batch_size,
-        data_revision=LONGBENCH_REVISION if LONGBENCH in sources.values() else None, positions=positions,
+        method=method, tasks=names, limit=limit, tokens=tokens, batch_size=batch_size, positions=positions, pool=pool,
+        chat_template=template_digest(tokenizer, chat), records_digest=records_digest(records), **asked.origin,
     )  # fmt: skip
     if workers.count > 1:
         summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count
@@ -131,24 +142,17 @@ def evaluate(
 
 
 def measure(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    records: Sequence[dict],
-    method: str,
-    schedule: str | PruningSchedule = "paper",
-    pruner: Scorer | None = None,
-    *,
-    seed: int = 0,
-    positions: str = "original",
-    folder: str | os.PathLike | None = None,
-    resume: bool = True,
-    title: str | None = None,
-    workers: Workers | None = None,
-    **options,
-) -> tuple[dict, list[dict]]:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
+    schedule: str | PruningSchedule = "paper", pruner: Scorer | None = None, *, seed: int = 0,
+    positions: str = "original", pool: int = 1, chat_template: bool | None = None,
+    folder: str | os.PathLike | None = None, resume: bool = True,
+    title: str | None = None, workers: Workers | None = None, **options,
+) -> tuple[dict, list[dict]]:  # fmt: skip
     """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
 
     Args:
+        pool: see `make_pruning`.
+        chat_template: see `evaluate`; a pruner that was trained otherwise is warned of.
         folder: where each sample is written as soon as its batch is done, to `<title>.jsonl`; a run that was killed
             goes on there.
         resume: False starts that file anew, as after a change of the code, which the file cannot notice.
@@ -159,15 +163,19 @@ def measure(
     Raises:
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
-    pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions), None, title or method
-    workers = workers or Workers()
+    pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions, pool), None, title or method
+    workers, chat = workers or Workers(), uses_template(tokenizer, chat_template)
+    details = {"seed": seed, "positions": positions, "chat_template": template_digest(tokenizer, chat)}
+    if workers.main and pruning:
+        warn_of_other_template(pruner, details["chat_template"])
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
-        settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
+        settings = run_settings(model, method, used, scorer, **details)
         if workers.together:  # each holds a part of the model, whose weights say which model it is
             settings["fingerprint"] = ".".join(workers.of_all(settings["fingerprint"]))
         file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers)
-    samples = score_records(model, tokenizer, records, pruning, title=title, file=file, workers=workers, **options)
+    options |= {"chat_template": chat, "title": title, "file": file, "workers": workers}
+    samples = score_records(model, tokenizer, records, pruning, **options)
     return summarise(samples, seed), samples
 
 
@@ -181,23 +189,9 @@ def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.P
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if isinstance(schedule, str) and schedule not in PRESET_NAMES:
-        raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(PRESET_NAMES)}")
+        PruningSchedule.named(schedule, 0)
     if pruner is not None and not Path(pruner).is_dir():
         raise FileNotFoundError(f"pruner folder {pruner} does not exist")
-
-
-def load_with_tokenizer(
-    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
-    device_map: str | Mapping[str, int | str] | None = None, tensor_parallel: bool = False,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
-    """What `load_model` gives, of a model that can read text.
-
-    Raises:
-        ValueError: also if the model has no tokenizer.
-    """
-    where = dict(device_map=device_map, tensor_parallel=tensor_parallel)
-    check_reads_text(name, "it cannot be evaluated")
-    return load_model(name, dtype, device, revision, **where)
 
 
 def make_pruning(
@@ -207,38 +201,34 @@ def make_pruning(
     pruner: Scorer | None = None,
     seed: int = 0,
     positions: str = "original",
+    pool: int = 1,
 ) -> TokenPruning | None:
     """How `method` prunes the model's prompts; None for `full`.
 
+    Args:
+        pool: every score is the mean of so many neighbours', see `PooledScorer`; 1 leaves it alone.
+
     Raises:
-        ValueError: for an unknown method or schedule, or `sdtp` without a pruner.
+        ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a `pool` that is none.
     """
     scorer = make_scorer(method, pruner, seed)
     if method == "full":
         return None
+    if pool != 1:
+        scorer = PooledScorer(scorer, pool)
     return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)
 
 
 def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) -> PruningSchedule:
-    """A preset by name, or a schedule as it is, checked against the model's number of layers.
+    """A schedule by name, see `PruningSchedule.named`, or as it is, checked against the model's number of layers.
 
     Raises:
         ValueError: for an unknown name, or a stage beyond the model.
     """
     layers = model.config.num_hidden_layers
-    schedule = PruningSchedule.preset(schedule, layers) if isinstance(schedule, str) else schedule
+    schedule = PruningSchedule.named(schedule, layers) if isinstance(schedule, str) else schedule
     schedule.check_model(layers)
     return schedule
-
-
-def source_of(dataset: str, source: str | os.PathLike | None) -> str | os.PathLike:
-    """Where a dataset's records come from: `source` if given, else the embedded sets or the Hub's copy."""
-    return source or ("mini" if dataset in MINI or dataset in DENSE else LONGBENCH)
-
-
-def _label(source: str | os.PathLike) -> str:
-    """A data source as recorded: a local path by its last part alone."""
-    return Path(source).name if os.path.exists(source) else str(source)
 
 
 def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 
-from ..data.tasks import DATASETS
+from ..data.real.filling import stands_in
+from ..data.tasks import DATASETS, FOUND
 
 # Kind of metric -> the harness's function (prediction, answer, all_classes=...) -> 0 to 1.
 METRICS = {
@@ -28,11 +29,17 @@ METRICS = {
 
 @lru_cache
 def metric(kind: str) -> Callable[..., float]:
-    """The harness's function of a key of METRICS."""
+    """The function of a kind: of a key of METRICS the harness's own."""
+    if kind == FOUND:
+        return _found
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using slow pure-python SequenceMatcher")  # a faster one rounds differently
         module = import_module("lm_eval.tasks.longbench.metrics")  # a second, and asking a model does not need it
     return getattr(module, METRICS[kind])
+
+
+def _found(prediction: str, answer: str, **_) -> float:
+    return float(stands_in(prediction, answer))
 
 
 def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequence[str] | None = None) -> float:

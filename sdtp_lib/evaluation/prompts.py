@@ -16,6 +16,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from ..data.chat import answer_ids, prompt_ids
 from ..data.demo.dense import ALL_TASKS
 from ..data.records import TEMPLATES, check
 from ..data.tasks import DATASETS
@@ -50,8 +51,8 @@ def build_prompt(record: dict, templates: dict[str, str] | None = None) -> str:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
     if not (record.get("context") or "").strip():
         raise ValueError(f"{name} record {record.get('_id')} has no context: an empty prompt")
-    if templates and name in templates:
-        return PLACES.sub(lambda place: record[place[1]], templates[name])
+    if template := (templates or {}).get(name, DATASETS[name].prompt):
+        return PLACES.sub(lambda place: record[place[1]], template)
     if name in ALL_TASKS:
         return ALL_TASKS[name].prompt(record["context"], record["input"])
     if record.get("question") is not None and record.get("answer_prefix") is not None:
@@ -86,40 +87,28 @@ def encode(
 
     Args:
         limit: None keeps the prompt whole.
-        chat: put the tokenizer's chat template, if it has one, around the (shortened) prompt.
+        chat: put it into the tokenizer's chat template, all of which stays whole.
 
     Raises:
         ValueError: if `limit` leaves no room.
     """
-    chat = chat and bool(tokenizer.chat_template)
-    ids = tokenizer(prompt, add_special_tokens=not chat)["input_ids"]
+    ids = prompt_ids(tokenizer, prompt, chat)
     if limit is None:
-        return _wrap(tokenizer, prompt) if chat else ids, False
-    room = limit - (len(_wrap(tokenizer, "")) if chat else 0)
-    if room < 2:
+        return ids, False
+    around = len(prompt_ids(tokenizer, "", chat))
+    if limit < 2 * (around + 1):  # or a half might cut into what stands around the prompt
         raise ValueError(f"the model's {limit} positions leave no room for a prompt")
-    truncated = len(ids) > room
-    ids = cut_middle(ids, room)
-    if chat:
-        ids = _wrap(tokenizer, tokenizer.decode(ids) if truncated else prompt)
-    return ids, truncated
+    return cut_middle(ids, limit), len(ids) > limit
 
 
-def encode_answer(tokenizer: PreTrainedTokenizerBase, record: dict, prompt: str) -> list[int]:
+def encode_answer(tokenizer: PreTrainedTokenizerBase, record: dict, prompt: str, chat: bool = False) -> list[int]:
     """Token ids of a record's first answer as the model would go on from `prompt` (its text), at most the dataset's
     answer length.
 
     LongBench-mini says what stands between prompt and answer; elsewhere that is a space, unless the prompt ends with
-    white space or asks for code.
+    white space or asks for code. In a chat template (`chat`) nothing does but the template.
     """
     spec, name = DATASETS[record["dataset"]], record["dataset"]
     tight = spec.category == "Code" or prompt[-1:].isspace()
     before = ALL_TASKS[name].before if name in ALL_TASKS else "" if tight else " "
-    ids = tokenizer(before + record["answers"][0], add_special_tokens=False)["input_ids"]
-    return ids[: spec.max_new_tokens]
-
-
-def _wrap(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    turn = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return answer_ids(tokenizer, prompt, before + record["answers"][0], chat)[: spec.max_new_tokens]

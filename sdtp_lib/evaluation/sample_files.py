@@ -20,6 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..data.records import SAMPLE, SAMPLES_HEADER, check, check_new
+from ..data.tasks import DATASETS
 from ..models.identity import fingerprint
 from ..models.provenance import environment_record
 from ..pruning.schedule import PruningSchedule
@@ -70,7 +71,7 @@ class SampleFile:
         stored = self.samples.get((record["dataset"], record["_id"]))
         if stored is None:
             return None
-        if stored["digest"] != digest(prompt, record["answers"]):
+        if stored["digest"] != digest(prompt, kept_answers(record)):
             raise ValueError(
                 f"cannot resume: {self.path} holds {record['dataset']} record {record['_id']} with another prompt or "
                 "other answers; delete it to start over"
@@ -121,6 +122,13 @@ def sample_folder(folder: str | os.PathLike, resume: bool = False) -> Path:
     if not resume:
         shutil.rmtree(folder, ignore_errors=True)
     return Path(folder)
+
+
+def kept_answers(record: dict) -> list[str]:
+    """A record's answers as its sample keeps them: of texts that are not to be copied about, a hash of each."""
+    if not DATASETS[record["dataset"]].weighed:
+        return record["answers"]
+    return [f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}" for answer in record["answers"]]
 
 
 def digest(prompt: Sequence[int], answers: Sequence[str]) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from .. import results
-from ..evaluation.longbench import check_names, load_with_tokenizer, resolve_schedule
+from ..evaluation.longbench import check_names, resolve_schedule
 from ..evaluation.methods import BASELINES, make_scorer
-from ..models.loading import load_pruner
+from ..models.loading import load_pruner, load_with_tokenizer
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
@@ -33,7 +33,8 @@ def explore(
     saliency: bool = True,
     new_tokens: int = 48,
     seed: int = 0,
-    dtype: str = "float32",
+    chat_template: bool | None = None,
+    dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
     any_model: bool = False,
@@ -41,8 +42,8 @@ def explore(
     """Write the explorer's page of one prompt: what `sdtp explore` runs.
 
     Args:
-        prompt_file: UTF-8 text, asked as it is but for one line end at its end, which editors add; may be a pipe, or
-            `-` for standard input.
+        prompt_file: UTF-8 text, but for one line end at its end, which editors add; may be a pipe, or `-` for standard
+            input.
         output: HTML file.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         pruner, any_model: folder of the trained pruner, see `models.load_pruner`; the demo models have their own.
@@ -52,6 +53,8 @@ def explore(
         saliency: False leaves it out, and so the backward pass.
         new_tokens: at most so many in each generated answer.
         seed: of the random score.
+        chat_template: whether the prompt is the user's turn in the model's chat template, or all that the model reads;
+            None: if it has one.
 
     Returns:
         What `exploration` gives, as it is on the page.
@@ -76,11 +79,11 @@ def explore(
     scorers = {"sdtp": load_pruner(pruner, network, stages, seed, any_model)}
     name, scorer = second_scorer(compare, network, stages, seed, any_model)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer
-    found = exploration(network, tokenizer, text, scorers, stages, answer, saliency=saliency, new_tokens=new_tokens)
-    found["schedule_name"] = schedule
-    from .page import page  # Jinja2 is needed for this alone
-
-    results.write_text(output, page(found))
+    found = exploration(
+        network, tokenizer, text, scorers, stages, answer,
+        saliency=saliency, new_tokens=new_tokens, chat_template=chat_template,
+    )  # fmt: skip
+    write_page(output, found, schedule)
     return found
 
 
@@ -95,6 +98,14 @@ def read_prompt(file: str | os.PathLike) -> str:
     if not text.strip():
         raise ValueError(f"prompt file {file} is empty")
     return text
+
+
+def write_page(output: str | os.PathLike, found: dict, schedule: str) -> None:
+    """Write the page of what `exploration` gives, in which the preset is named from then on."""
+    from .page import page  # Jinja2 is needed for this alone
+
+    found["schedule_name"] = schedule
+    results.write_text(output, page(found))
 
 
 def second_scorer(

@@ -14,37 +14,25 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from .. import options as choices
+from ..launcher import is_main
 from ..pruning.schedule import PruningSchedule
 from ..scorers.token_pruner import TokenPruner
+from .dtypes import DTYPES, resolve_dtype
 from .gguf_files import GGUFFile
 from .identity import check_same_weights, keep_identity, note_pruner, remember
 from .model_files import build_of, check_folder, first_line, has_tokenizer, is_gguf, tokenizer_of
 from .names import DEMOS, local_path
 from .packages import PACKAGES
-from .placement import check_placement, layout, spread
+from .placement import check_placement, layout, pick_device, spread
+from .provenance import line
 from .shapes import SHAPES, random_model
 from .shipped_pruners import DESIGNS, pruner_folder, with_pruners
 from .workers import Workers
 
-DTYPES = {name: getattr(torch, name) for name in choices.DTYPES}
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or the GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: naming a device that torch does not know or that is not there.
-    """
-    try:
-        return torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device {device!r} is unknown to this torch or not there") from None
-
 
 def load_model(
     name: str | os.PathLike,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     device: str | torch.device | None = None,
     revision: str | None = None,
     seed: int = 0,
@@ -59,8 +47,8 @@ def load_model(
     Args:
         name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, `demo-dense`, a model of
             `packages.PACKAGES`, a local folder, a GGUF file, or a Hub name `owner/model`.
-        dtype: one of `DTYPES`.
-        device: see `pick_device`.
+        dtype: of the weights: one of `DTYPES`, or `auto`, see `models.dtypes.resolve_dtype`.
+        device: see `models.placement.pick_device`.
         revision: commit to load from the Hub.
         seed: of a shape's random weights.
         device_map: lays the model over several devices in place of one, see `models.placement.check_placement`.
@@ -75,22 +63,21 @@ def load_model(
             that does not load, or damaged weights.
         FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_placement(device_map, device, tensor_parallel)
     placed, where = bool(device_map or tensor_parallel), layout(device_map, tensor_parallel)
+    weights = DTYPES[resolve_dtype(dtype, device)]
     device, name = torch.device("cpu") if placed else pick_device(device), os.fspath(name)
     path, label = None if name in SHAPES else local_path(name), name
     if name in SHAPES:
-        make = partial(random_model, name, DTYPES[dtype], device, seed)
-        model, tokenizer = _made(make, DTYPES[dtype], where, device_map, tensor_parallel), None
+        make = partial(random_model, name, weights, device, seed)
+        model, tokenizer = _made(make, weights, where, device_map, tensor_parallel), None
     elif path and is_gguf(path):
         file = GGUFFile(path)
-        model, tokenizer = _made(file.model, DTYPES[dtype], where, device_map, tensor_parallel), file.tokenizer
+        model, tokenizer = _made(file.model, weights, where, device_map, tensor_parallel), file.tokenizer
     elif path:
-        model, tokenizer = _from_folder(path, DTYPES[dtype], where)
+        model, tokenizer = _from_folder(path, weights, where)
     elif name.count("/") == 1 and name[0] not in "./~":
-        model, tokenizer = _from_hub(name, revision, DTYPES[dtype], where)
+        model, tokenizer = _from_hub(name, revision, weights, where)
         label = f"{name}@{_home(name, revision).name}"  # the cache calls a commit's folder by it
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
@@ -133,6 +120,22 @@ def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
         check_folder(path)
     if name in SHAPES or (path and path.is_dir() and not has_tokenizer(path)):
         raise ValueError(f"model {os.fspath(name)} has no tokenizer, so {purpose}")
+
+
+def load_with_tokenizer(
+    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
+    device_map: str | Mapping[str, int | str] | None = None, tensor_parallel: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
+    """What `load_model` gives, of a model that can read text; the main process prints which.
+
+    Raises:
+        ValueError: also if the model has no tokenizer.
+    """
+    check_reads_text(name, "it cannot be evaluated")
+    found = load_model(name, dtype, device, revision, device_map=device_map, tensor_parallel=tensor_parallel)
+    if is_main():
+        print(line(found[0]))
+    return found
 
 
 def load_pruner(

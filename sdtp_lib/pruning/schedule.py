@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -92,6 +93,20 @@ class PruningSchedule:
             return cls.spread(stages, num_layers, first, PRESET_RATIOS[name])
         layers = LOW_LAYERS if name == "low" else range(4, num_layers, 3)
         return cls(layers=tuple(x for x in layers if x < num_layers), keep_ratio=PRESET_RATIOS[name])
+
+    @classmethod
+    def named(cls, text: str, num_layers: int) -> PruningSchedule:
+        """A preset by name, or cuts as LAYER,LAYER,...:RATIO, such as 15:0.3 for one cut at layer 15 to 30%.
+
+        Raises:
+            ValueError: for an unknown name, or cuts that are none.
+        """
+        if ":" not in text:
+            return cls.preset(text, num_layers)
+        if not re.fullmatch(r"\d+(,\d+)*:\d*\.?\d+", text):
+            raise ValueError(f"schedule {text!r} is no LAYER,LAYER,...:RATIO, such as 15:0.3")
+        layers, ratio = text.split(":")
+        return cls(tuple(map(int, layers.split(","))), float(ratio))
 
     @classmethod
     def spread(cls, stages: int, num_layers: int, first: int, keep_ratio: float, **options) -> PruningSchedule:

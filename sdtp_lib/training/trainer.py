@@ -136,6 +136,8 @@ class Trainer:
             "dtype": str(model.dtype).removeprefix("torch."),
             "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
         }  # fmt: skip
+        if "chat_template" in marks.manifest:  # older marks do not say
+            self.settings["chat_template"] = marks.manifest["chat_template"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.pruner = new_pruner(self.adapter.hidden_size, schedule, recipe).to(model.device)

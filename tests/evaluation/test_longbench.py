@@ -123,13 +123,17 @@ def test_a_long_prompt_loses_its_middle(tokenizer):
 
 def test_the_chat_template_goes_around_a_shortened_prompt():
     tokenizer = build_tokenizer(documents=20)
-    assert encode(tokenizer, "The city", 50, chat=True) == (tokenizer("The city")["input_ids"], False)  # it has none
     tokenizer.chat_template = "[{{ messages[0]['content'] }}]{% if add_generation_prompt %}>{% endif %}"
     ids, cut = encode(tokenizer, "The city of Anna is Oslo.", 50, chat=True)
     assert tokenizer.decode(ids) == "[The city of Anna is Oslo.]>" and not cut
     ids, cut = encode(tokenizer, "The city of Anna is Oslo. " * 20, 30, chat=True)
     text = tokenizer.decode(ids)
-    assert cut and len(ids) <= 31 and text.startswith("[The city") and text.endswith("]>")
+    assert cut and len(ids) == 30 and text.startswith("[The city") and text.endswith("]>")
+    tokenizer.chat_template = "{{ 'The old coat. ' * 3 }}{{ messages[0]['content'] }}"
+    around = len(tokenizer("The old coat. " * 3)["input_ids"])
+    assert tokenizer.decode(encode(tokenizer, "x" * 200, 2 * around + 2, chat=True)[0]).startswith("The old coat. " * 3)
+    with pytest.raises(ValueError, match="no room"):
+        encode(tokenizer, "x" * 200, 2 * around + 1, chat=True)
 
 
 def test_truncated_prompts_are_counted(model, tokenizer):

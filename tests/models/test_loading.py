@@ -51,7 +51,9 @@ def test_shapes_are_what_they_are_called(name):
 
 def test_a_shape_is_random_but_seeded(small_shape):
     state = torch.get_rng_state()
-    (model, tokenizer), (same, _), (other, _) = (models.load_model("small", device="cpu", seed=s) for s in (0, 0, 1))
+    (model, tokenizer), (same, _), (other, _) = (
+        models.load_model("small", "bfloat16", "cpu", seed=s) for s in (0, 0, 1)
+    )
     assert torch.equal(state, torch.get_rng_state())  # the caller's own random numbers are left alone
     assert tokenizer is None and model.name_or_path == "small"
     assert model.dtype == torch.bfloat16 and model.config._attn_implementation == "sdpa"
@@ -167,17 +169,6 @@ def test_the_demo_model_brings_its_pruner(tmp_path, monkeypatch):
 def test_real_weights_never_get_a_random_pruner():
     with pytest.raises(ValueError, match="needs the folder of a trained pruner"):
         models.load_pruner(None, tiny_model("mistral"), SCHEDULE)
-
-
-def test_pick_device():
-    assert models.pick_device("cpu").type == "cpu"
-    assert models.pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.mark.parametrize("device", ["banana", "cuda:99"])
-def test_device_that_is_not_there_is_refused_by_name(device):
-    with pytest.raises(ValueError, match=device):
-        models.pick_device(device)
 
 
 @pytest.mark.slow  # in a process of its own: the place of the cache is read once

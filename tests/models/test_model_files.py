@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from sdtp_lib import TokenPruning
-from sdtp_lib.evaluation.answers import pad_token
+from sdtp_lib.evaluation.batches import pad_token
 from sdtp_lib.models.identity import fingerprint
 from sdtp_lib.models.loading import DTYPES, load_model
 from sdtp_lib.models.model_files import INDEX_FILE, attention_for, position_limit
@@ -177,6 +177,7 @@ def test_a_folder_of_something_else_is_one_line(name, tmp_path, capsys):
         ("evaluate", "--tasks", "longbench_mini", "--method", "random", "--output", tmp_path / "scores.json"),
         ("mark", "--output", marks),
         ("explore", "--prompt-file", tmp_path / "prompt.txt", *pruner, "--output", page),
+        ("demo", "--output", page),
     ]
     if name != "no tokenizer":  # which a prompt of random tokens does not need
         lengths = ("--mode", "prefill", "--config", "none", "--lengths", 16)

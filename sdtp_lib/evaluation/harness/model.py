@@ -25,12 +25,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...models.identity import pruner_record
 from ...pruning.context import TokenPruning
 from ...pruning.trace import PruningTrace
-from ..answers import left_pad, pad_token, tokens_per_layer
+from ..batches import left_pad, pad_token, tokens_per_layer
+from ..likelihood import score_continuations
 from ..prompts import cut_middle
 from .arguments import check_arguments, load, refuse_oracle
 from .bare_tokens import BareTokensLM
 from .cache import AnswerCache, answer_settings
-from .likelihood import score_continuations
 
 
 class SDTPLM(BareTokensLM):

@@ -22,11 +22,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.config.task import TaskConfig
 from lm_eval.models.huggingface import HFLM
 
-from ...data.corpora import MINI_SEED, MINI_SIZE, longbench_records
+from ...data.corpora import MINI_SEED, MINI_SIZE, longbench_records, source_of
 from ...data.demo.corpus import TASKS
 from ...data.demo.questions import CHOICE_DATASETS, mini_choice
 from ...data.tasks import DATASETS
-from ..longbench import source_of
 from ..metrics import score
 from ..prompts import build_prompt, load_templates
 from .arguments import load

@@ -1,0 +1,66 @@
+"""The tasks on real text by name, and records of them in LongBench's fields."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from .filling import Length
+from .needles import needle, needle_multi
+from .passages import Passage
+from .prose import prose_nll
+from .questions import documents_qa
+
+SEED = 2025  # of the records: every method and every seed of a pruner is asked the same ones
+COUNT = 100  # records of a task when no limit is given
+BUILDERS = {task.__name__: task for task in (needle, needle_multi, documents_qa, prose_nll)}
+
+
+def real_records(
+    task: str,
+    passages: Sequence[Passage],
+    tokens: int,
+    length_of: Callable[[dict], int],
+    limit: int | None = None,
+    seed: int = SEED,
+) -> list[dict]:
+    """`limit` records of one task, each with a prompt of at most `tokens` tokens and at least nine tenths of them.
+
+    The first records do not depend on the limit. Besides LongBench's fields they have `choices` (spans that all stand
+    in the context, the right one first) where the task has any, and `group`, the kind of value, where there are some.
+
+    Args:
+        task: a key of BUILDERS.
+        passages: of `read_passages`.
+        length_of: record -> tokens of its whole prompt, as the model is asked it.
+        limit: None makes COUNT; a question is asked once, so of `documents_qa` there may be fewer.
+        seed: of everything that is drawn.
+
+    Raises:
+        ValueError: for an unknown task, passages without questions where they are asked, or too short for `tokens`.
+    """
+    if task not in BUILDERS:
+        raise ValueError(f"unknown task {task!r}; known: {', '.join(BUILDERS)}")
+    numbers: Sequence = range(limit or COUNT)
+    if task == "documents_qa":
+        check_questions(passages)
+        asked = [(p, q) for p, passage in enumerate(passages) for q in range(len(passage.questions))]
+        random.Random(f"{task}-{seed}").shuffle(asked)
+        numbers = asked[: limit or COUNT]
+    length = Length(tokens, lambda record: length_of({"dataset": task, "_id": "", **record}))
+    records = []
+    for index, number in enumerate(numbers):
+        name = f"{task}-{tokens}-{seed}-{index}"
+        try:
+            record = BUILDERS[task](random.Random(name), passages, length, number)
+        except ValueError as error:
+            raise ValueError(f"{task} record {index}: {error}") from None
+        records.append(record | {"dataset": task, "_id": name, "all_classes": None})
+    return records
+
+
+def check_questions(passages: Sequence[Passage]) -> None:
+    """Raise ValueError if there is nothing to ask."""
+    if not any(passage.questions for passage in passages):
+        raise ValueError("documents_qa needs paragraphs with questions, which Python's documentation has not; give "
+                         "--data squad, or --data FOLDER with a squad_test.jsonl in it")  # fmt: skip

@@ -1,0 +1,40 @@
+"""Questions among documents: the paragraph that answers among paragraphs of other articles, the question last.
+
+As RULER's SQuAD task (arXiv 2404.06654).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from .filling import Length, fill, other_spans
+from .passages import Passage, pieces
+
+
+def documents_qa(rng: random.Random, passages: Sequence[Passage], length: Length, asked: tuple[int, int]) -> dict:
+    """One question among as many documents as there is room for, in a drawn order; the last one taken may be cut.
+
+    Args:
+        asked: which passage, and which of its questions.
+    """
+    gold, (question, answers) = passages[asked[0]], passages[asked[0]].questions[asked[1]]
+    others = [passage for passage in passages if passage.title != gold.title]
+    others = rng.sample(others, len(others))
+    places = [rng.random() for _ in range(len(others) + 1)]
+
+    def make(texts: Sequence[str]) -> dict:
+        documents = [text for _, text in sorted(zip(places, [gold.text, *texts], strict=False))]
+        context = "\n\n".join(f"Document {number}: {text}" for number, text in enumerate(documents, 1))
+        return {"context": context, "input": question, "answers": list(answers)}
+
+    texts = [passage.text for passage in others]
+    record = fill(texts, make, length, enough=False)
+    taken = [text for text in texts if text in record["context"]]
+    cut = next((text for text in texts if text not in taken), "")
+    sentences = pieces([Passage("", cut)])
+    record = fill(sentences, lambda part: make([*taken, "".join(part).strip()] if part else taken), length)
+    context = record["context"]
+    known = [answer for passage in passages for other, (answer, *_) in passage.questions
+             if other != question and passage.text in context]  # fmt: skip
+    return record | {"choices": [answers[0], *other_spans(rng, answers[0], context, known)]}
