@@ -29,7 +29,8 @@ def check_numbers(options: Mapping[str, Any]) -> None:
 
 
 def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
-    parser.add_argument("--model", default=default, metavar="NAME|FOLDER", help=help)
+    known = f"{help}; or a GGUF file, or a model that `sdtp fetch` took"
+    parser.add_argument("--model", default=default, metavar="NAME|FOLDER|FILE", help=known)
     parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
     parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights; auto: the faster one here")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
