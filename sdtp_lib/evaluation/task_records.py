@@ -88,7 +88,8 @@ class TaskRecords:
                 )  # fmt: skip
                 if most is not None and tokens + answer > most:
                     raise ValueError(
-                        f"{name}: a prompt of {tokens} tokens and an answer of {answer} do not fit the model's {most}"
+                        f"{name}: a prompt of {tokens} tokens and an answer of {answer} do not fit the model's {most} "
+                        "positions"
                     )
                 records += real_records(name, self._passages[source], tokens, length_of, self.limit)
             else:
