@@ -133,11 +133,18 @@ def report(found: Mapping) -> str:
         f"{found['schedule_name']}, tokens scored by {run['name']}.",
         f"Prompt {record['name'] if record else 'of yours'}, {tokens} tokens, ends with\n"
         f"  ... {end.partition(' ')[2] or end}",
-        tabulate([(name, shown(answer) or "(nothing)") for name, answer in answers], tablefmt="plain"),
-        tabulate(costs, tablefmt="plain", colalign=("left", "right", "right", "left")),
-        f"Nothing was cut: {run['reason']}." if run["reason"] else tabulate(stages, tablefmt="plain"),
-        f"Prefill: median of {found['repeats']} runs of each, in turns, after a warm-up.",
+        tabulate(
+            [(name, shown(text) or "(nothing)") for name, text in answers], tablefmt="plain", disable_numparse=True
+        ),
     ]
+    if run["reason"]:  # two times of the same model would differ by chance alone
+        parts.append(f"Nothing was cut: {run['reason']}.")
+    else:
+        parts += [
+            tabulate(costs, tablefmt="plain", colalign=("left", "right", "right", "left")),
+            tabulate(stages, tablefmt="plain"),
+            f"Prefill: median of {found['repeats']} runs of each, in turns, after a warm-up.",
+        ]
     if run["name"] == UNTRAINED:
         parts.insert(1, UNTRAINED_NOTE)
     return "\n\n".join(parts)

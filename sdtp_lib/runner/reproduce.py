@@ -46,6 +46,7 @@ def reproduce(
         OSError: if results or figures could not be written; before anything is run.
         NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs, a shard or a
             grid all that can run do, and the ledger is written, before it is raised.
+        Failed: as `runner.storing.publish`.
     """
     positive("jobs", jobs)
     chosen = plan(profile, only)
@@ -80,7 +81,7 @@ def reproduce(
             raise
     _write_up(profile, paths.results(profile))
     if store:
-        storing.publish(profile)
+        storing.publish(profile, chosen)
         _write_up(profile, paths.stored(paths.RESULTS, profile), stored=True)
     return [job.executed for job in chosen]
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .. import paths, results
+from ..errors import Failed
 from ..models.code_version import code_version, git
+from .job import Job
 
 MARKER = "store.json"  # in the folder of the run while it is made to be stored; what was made since is newer
 KINDS = (paths.RESULTS, paths.FIGURES)
@@ -47,13 +49,25 @@ def abandon(profile: str) -> None:
     (paths.run(profile) / MARKER).unlink(missing_ok=True)
 
 
-def publish(profile: str) -> None:
+def publish(profile: str, jobs: Sequence[Job]) -> None:
     """Copy what the run made to where the repository stores it, all of it or nothing.
 
     After a whole run, what is stored and was not made again is removed. The table of a sweep's points is left out: it
     is made of all that are stored, see `runner.reproduce`.
+
+    Args:
+        jobs: of the run, all of them done.
+
+    Raises:
+        ValueError: if the tree has changes now.
+        Failed: if it had some while a notebook ran, or is at another commit now.
     """
     marker = paths.run(profile) / MARKER
+    _check_clean()
+    if code_version()["commit"] != results.read_json(marker)["commit"]:
+        raise Failed("nothing was stored: the repository went to another commit while the notebooks ran")
+    if changed := [job.executed.name for job in jobs if not job.is_done()]:
+        raise Failed(f"nothing was stored: the code changed while {changed[0]} ran")
     made = {target: file for kind in KINDS for file, target in _made(profile, kind, marker)}
     ignored = _names(git("check-ignore", "-z", "--stdin", given="\0".join(map(_name, made)), fine=(0, 1)))
     made = {target: file for target, file in made.items() if _name(target) not in ignored}

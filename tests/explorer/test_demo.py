@@ -95,11 +95,12 @@ def test_a_model_without_a_pruner_is_pruned_by_attention_and_that_is_said(tmp_pa
     assert "right answer" not in said and str(tmp_path / "page.html") in said
 
 
-def test_a_prompt_too_short_to_cut_says_so(tmp_path, capsys):
+def test_a_prompt_too_short_to_cut_says_so_and_claims_no_gain(tmp_path):
     save_model(tmp_path / "model")
     (tmp_path / "prompt.txt").write_text("a green door")
     found = command.demo(tmp_path / "p.html", tmp_path / "model", prompt_file=tmp_path / "prompt.txt", repeats=1)
-    assert found["runs"][0]["reason"] and f"Nothing was cut: {found['runs'][0]['reason']}." in command.report(found)
+    said, reason = command.report(found), found["runs"][0]["reason"]
+    assert reason and f"Nothing was cut: {reason}." in said and "as fast" not in said
 
 
 def test_a_demo_that_fails_leaves_the_page_before_as_it_was(tmp_path, monkeypatch, capsys):
@@ -124,3 +125,9 @@ def test_nothing_of_prompt_or_answer_acts_on_the_terminal():
     text = command.report(found)
     assert not set(text) & {"\x1b", "\r", "\x00", "\u202e"} and "Clara⟨001B⟩[31m Oslo" in text
     assert "2.00x as fast" in text
+
+
+def test_an_answer_that_is_a_number_stays_as_it_is():
+    found = made_up_demo()
+    found["full"]["answer"] = "1e3"
+    assert ["full", "model", "1e3"] in [line.split() for line in command.report(found).splitlines()]

@@ -166,6 +166,31 @@ def test_a_failed_store_stores_nothing_and_goes_on_as_the_message_says(repositor
     assert (repository / "figures/demo/table02.png").is_file()
 
 
+@pytest.mark.parametrize("how, status", [("left", 2), ("undone", 1), ("committed", 1)])
+def test_code_that_changed_while_it_ran_is_not_stored(repository, quick, monkeypatch, capsys, how, status):
+    """Its results would carry the commit of the start."""
+    ran, _ = quick
+    other, real = repository / "notebooks" / "02_trial.ipynb", reproduce.execute
+    before = other.read_bytes()
+
+    def edited(notebook, copy, parameters):
+        if notebook.name == "01_trial.ipynb":
+            write_notebook(other, "another")
+        real(notebook, copy, parameters)
+        if notebook == other and how == "undone":
+            other.write_bytes(before)
+        if notebook == other and how == "committed":
+            commit("another")
+
+    monkeypatch.setattr(reproduce, "execute", edited)
+    assert cli.main(["reproduce", "--store"]) == status
+    words = {"left": "without changes", "undone": "code changed while 02_trial", "committed": "to another commit"}
+    assert words[how] in capsys.readouterr().err and not (repository / "figures/demo/table02.png").exists()
+    if how == "undone":
+        monkeypatch.setattr(reproduce, "execute", real)
+        assert cli.main(["reproduce", "--store", "--resume"]) == 0 and ran == ["01", "02", "02"]
+
+
 @pytest.mark.parametrize("between", ["a commit", "a run"])
 def test_a_store_goes_on_at_its_own_commit_and_with_its_own_files_alone(repository, quick, between):
     ran, failing = quick
