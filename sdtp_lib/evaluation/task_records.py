@@ -80,15 +80,14 @@ class TaskRecords:
         def length_of(record: dict) -> int:
             return len(encode_record(model, tokenizer, record, templates, chat_template)[1])
 
-        records = []
+        records, tokens, most = [], self.tokens or TOKENS, position_limit(model.config)
         for name, source in self.sources.items():
             if name in REAL:
-                tokens, most, answer = (
-                    self.tokens or TOKENS, position_limit(model.config), DATASETS[name].max_new_tokens
-                )  # fmt: skip
+                answer = DATASETS[name].max_new_tokens
                 if most is not None and tokens + answer > most:
                     raise ValueError(
-                        f"{name}: a prompt of {tokens} tokens and an answer of {answer} do not fit the model's {most}"
+                        f"{name}: a prompt of {tokens} tokens and an answer of {answer} do not fit the model's {most} "
+                        "positions"
                     )
                 records += real_records(name, self._passages[source], tokens, length_of, self.limit)
             else:
