@@ -56,9 +56,8 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
-    parser.add_argument(
-        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, squad, or JSONL of prompts with answers or of chats"
-    )
+    sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
+    parser.add_argument("--data", default="demo", metavar="NAME|FILE", help=sources)
     _chat_template(parser, "prompts")
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")

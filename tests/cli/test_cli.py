@@ -207,7 +207,7 @@ ALONE = "in several processes run mark, train, evaluate, and profile --tensor-pa
     [
         (["reproduce"], ALONE),
         (["profile", "--mode", "prefill", "--config", "none"], ALONE),
-        (["evaluate"], "the following arguments are required: --tasks, --method"),
+        (["evaluate"], "the following arguments are required: --tasks"),
     ],
 )
 def test_several_processes_refuse_alike_and_the_main_one_says_why(monkeypatch, tmp_path, capsys, command, words):
