@@ -74,6 +74,8 @@ class GGUFFile:
             self._refuse(f"does not load: {first_line(error)}")
         if lacking := sorted(info["missing_keys"]):  # transformers would fill them with random numbers and go on
             self._refuse(f"lacks {lacking[0]}; several files of one model are put together by llama-gguf-split --merge")
+        if quantizer := getattr(model, "hf_quantizer", None):  # newer transformers go on calling it quantised
+            quantizer.remove_quantization_config(model)
         self._check_makes_sense(model.eval())
         return model
 
