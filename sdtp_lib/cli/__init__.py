@@ -131,7 +131,8 @@ def _evaluate(**options) -> None:
         rows.append((name, task["score"], task))
         rows += [(f"{name} {kind}", further["mean"], further) for kind, further in task.get("scores", {}).items()]
     print(markdown_table([
-        {"task": name, "score": score, "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1]}
+        {"task": name, "score": score, "n": row["n"], "95% from": row["ci95"][0], "to": row["ci95"][1],
+         **({"chance": row["chance"]} if "chance" in row else {})}
         for name, score, row in rows
     ]))  # fmt: skip
 

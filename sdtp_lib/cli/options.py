@@ -29,7 +29,8 @@ def check_numbers(options: Mapping[str, Any]) -> None:
 
 
 def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
-    parser.add_argument("--model", default=default, metavar="NAME|FOLDER", help=help)
+    known = f"{help}; or a GGUF file, or a model that `sdtp fetch` took"
+    parser.add_argument("--model", default=default, metavar="NAME|FOLDER|FILE", help=known)
     parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
     parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights; auto: the faster one here")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
@@ -55,9 +56,8 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
-    parser.add_argument(
-        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, squad, or JSONL of prompts with answers or of chats"
-    )
+    sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
+    parser.add_argument("--data", default="demo", metavar="NAME|FILE", help=sources)
     _chat_template(parser, "prompts")
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")

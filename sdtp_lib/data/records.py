@@ -76,6 +76,7 @@ ASKED_TWICE = table(
 PARAGRAPH = table({"title": TEXT, "context": TEXT, "questions": listed(table({"question": TEXT, "answers": TEXTS}),
                                                                            "a list of questions")})
 HUB_QUESTION = table({"title": TEXT, "context": TEXT, "question": TEXT, "answers": table({"text": TEXTS})})
+LEVAL_DOCUMENT = table({"input": TEXT, "instructions": TEXTS, "outputs": TEXTS})
 TEMPLATES = {
     "type": "object", "description": "a JSON object",
     "additionalProperties": {"type": "string", "pattern": r"\{context\}", "description": "text with {context} in it"},

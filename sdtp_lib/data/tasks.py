@@ -9,6 +9,8 @@ from difflib import get_close_matches
 CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
 
 FOUND = "found"  # the metric of an answer that is to stand in the prediction, as whole words
+LETTERS = "letters"  # the letters of the right options, each named and no other
+LAST_NUMBER = "last_number"  # the number that a chain of thought ends with
 FORESEEN = "foreseen"  # that of text to come: the share of its tokens that the model finds likeliest, one by one
 
 
@@ -18,7 +20,7 @@ class Dataset:
 
     Attributes:
         category: one of CATEGORIES, the columns of the paper's Table 1, or one of its own.
-        metric: a key of METRICS, FOUND or FORESEEN.
+        metric: a key of METRICS, or one of the names above.
         max_new_tokens: length limit of an answer, LongBench's own for its sets.
         first_line: score the first line of the prediction alone.
         prompt: template with {context} and {input} of sets that have no wording elsewhere.
@@ -73,9 +75,18 @@ REAL = {
     "documents_qa": Dataset("MultiDoc", "f1", 32, first_line=True, prompt=_ASKED, weighed=True),
     "prose_nll": Dataset("Prose", FORESEEN, 64, chat=False, prompt="{context}", weighed=True),
 }
-DATASETS = {**MINI, **DENSE, **LONGBENCH, **REAL}
+_EXAM = "{context}\n\n{input}\nAnswer:"
+LEVAL = {
+    "tpo": Dataset("SingleDoc", LETTERS, 8, first_line=True, prompt=_EXAM, weighed=True),
+    "coursera": Dataset("SingleDoc", LETTERS, 8, first_line=True, prompt=_EXAM, weighed=True),
+    "gsm100": Dataset("FewShot", LAST_NUMBER, 256, chat=False, prompt="{context}\n\n{input}\n"),
+    "natural_question": Dataset("SingleDoc", "f1", 32, first_line=True, prompt=_ASKED, weighed=True),
+}
+OWN = {**MINI, **DENSE}  # texts of the project's own making, which may be copied about
+DATASETS = {**OWN, **LONGBENCH, **REAL, **LEVAL}
 GROUPS = {
-    "longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longbench": tuple(LONGBENCH), "real": tuple(REAL)
+    "longbench_mini": tuple(MINI), "longbench_dense": tuple(DENSE), "longbench": tuple(LONGBENCH), "real": tuple(REAL),
+    "leval": tuple(LEVAL),
 }  # fmt: skip
 
 

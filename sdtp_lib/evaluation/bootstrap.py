@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..data.tasks import CATEGORIES, DATASETS, FORESEEN
+from ..data.tasks import CATEGORIES, DATASETS, FORESEEN, LETTERS
 
 RESAMPLES = 2000
 
@@ -69,7 +69,7 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
 
     Returns:
         `average`, `ci95`, `stderr`, `tasks` {dataset: score, n, ci95, stderr, category, metric, prompt_tokens,
-        truncated, and `scores`, what `further_scores` gives, where answers are weighed},
+        truncated, where answers are weighed also `scores`, what `further_scores` gives, and `chance`, of choices},
         `categories` {category: score, n, ci95, stderr}, `prompt_tokens` (mean), `tokens_per_layer` (mean of each layer)
         and `compression`, the paper's 1/tau: prompt tokens over the mean over layers of the tokens present.
 
@@ -87,7 +87,7 @@ def summarise(samples: Sequence[dict], seed: int = 0) -> dict:
             "category": DATASETS[name].category, "metric": DATASETS[name].metric,
             "prompt_tokens": _mean([sample["prompt_tokens"] for sample in group]),
             "truncated": sum(sample["truncated"] for sample in group),
-        } | ({"scores": further} if (further := further_scores(group, seed)) else {})
+        } | _further(name, group, seed)
         for name, group in grouped.items()
     }  # fmt: skip
     categories = dict.fromkeys((*CATEGORIES, *(DATASETS[name].category for name in grouped)))
@@ -145,6 +145,14 @@ def table1(results: Mapping[str, dict]) -> pd.DataFrame:
 
 def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4)
+
+
+def _further(name: str, samples: Sequence[dict], seed: int) -> dict:
+    """`chance` of a score that is a choice among letters, and `scores`, where there are more than one."""
+    further = {"scores": found} if (found := further_scores(samples, seed)) else {}
+    if DATASETS[name].metric != LETTERS:
+        return further
+    return {"chance": _mean([100 * sample["chance"] for sample in samples])} | further
 
 
 def _mean_cell(values: Sequence[float], seed: int) -> dict:

@@ -17,6 +17,7 @@ from ..models import provenance
 from ..models.dtypes import resolve_dtype
 from ..models.loading import check_pruner_named, load_pruner, load_with_tokenizer
 from ..models.placement import check_placement
+from ..models.shipped_pruners import check_given
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
@@ -190,8 +191,7 @@ def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.P
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if isinstance(schedule, str) and schedule not in PRESET_NAMES:
         PruningSchedule.named(schedule, 0)
-    if pruner is not None and not Path(pruner).is_dir():
-        raise FileNotFoundError(f"pruner folder {pruner} does not exist")
+    check_given(pruner)
 
 
 def make_pruning(

@@ -13,13 +13,14 @@ does not count as named, unless the name before it in the list was such a part t
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 
 from ..data.real.filling import stands_in
-from ..data.tasks import DATASETS, FOUND
+from ..data.tasks import DATASETS, FOUND, LAST_NUMBER, LETTERS
 
 # Kind of metric -> the harness's function (prediction, answer, all_classes=...) -> 0 to 1.
 METRICS = {
@@ -30,8 +31,8 @@ METRICS = {
 @lru_cache
 def metric(kind: str) -> Callable[..., float]:
     """The function of a kind: of a key of METRICS the harness's own."""
-    if kind == FOUND:
-        return _found
+    if kind in OTHERS:
+        return OTHERS[kind]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using slow pure-python SequenceMatcher")  # a faster one rounds differently
         module = import_module("lm_eval.tasks.longbench.metrics")  # a second, and asking a model does not need it
@@ -40,6 +41,22 @@ def metric(kind: str) -> Callable[..., float]:
 
 def _found(prediction: str, answer: str, **_) -> float:
     return float(stands_in(prediction, answer))
+
+
+def _letters(prediction: str, answer: str, **_) -> float:
+    """Whether the first letters in a row, such as "A, C" or "AC", are those of the answer."""
+    said = re.search(r"\b[A-Z](?:(?:[\s,]|and)*[A-Z])*\b", prediction)
+    return float(said is not None and {*re.findall("[A-Z]", said[0])} == {*answer})
+
+
+def _last_number(prediction: str, answer: str, **_) -> float:
+    """Whether the number after "The answer is", or else the last one, is the answer; what follows is not looked at."""
+    number = r"-?\d[\d,]*(?:\.\d+)?"
+    said = re.search(rf"answer is\D{{0,3}}({number})", prediction) or re.search(rf".*?({number})\D*$", prediction, re.S)
+    return float(said is not None and float(said[1].replace(",", "")) == float(answer.replace(",", "")))
+
+
+OTHERS = {FOUND: _found, LETTERS: _letters, LAST_NUMBER: _last_number}  # not LongBench's
 
 
 def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequence[str] | None = None) -> float:

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..data.records import SAMPLE, SAMPLES_HEADER, check, check_new
-from ..data.tasks import DATASETS
+from ..data.tasks import OWN
 from ..models.identity import fingerprint
 from ..models.provenance import environment_record
 from ..pruning.schedule import PruningSchedule
@@ -125,8 +125,8 @@ def sample_folder(folder: str | os.PathLike, resume: bool = False) -> Path:
 
 
 def kept_answers(record: dict) -> list[str]:
-    """A record's answers as its sample keeps them: of texts that are not to be copied about, a hash of each."""
-    if not DATASETS[record["dataset"]].weighed:
+    """A record's answers as its sample keeps them: a hash of each, but for those of the project's own texts."""
+    if record["dataset"] in OWN:
         return record["answers"]
     return [f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}" for answer in record["answers"]]
 

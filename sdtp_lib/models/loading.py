@@ -26,7 +26,7 @@ from .packages import PACKAGES
 from .placement import check_placement, layout, pick_device, spread
 from .provenance import line
 from .shapes import SHAPES, random_model
-from .shipped_pruners import DESIGNS, pruner_folder, with_pruners
+from .shipped_pruners import check_given, pruner_folder, with_pruners
 from .workers import Workers
 
 
@@ -94,9 +94,8 @@ def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLik
 
     Whether a folder or a file holds weights that come with one shows when they are loaded.
     """
+    check_given(folder)
     name = os.fspath(model)
-    if folder is not None and folder not in DESIGNS and not os.path.isdir(folder):
-        raise FileNotFoundError(f"pruner folder {folder} does not exist")
     if folder is None and name not in (*with_pruners(), *SHAPES) and local_path(name) is None:
         raise _without_pruner(name)
 

@@ -20,6 +20,16 @@ def with_pruners() -> list[str]:
     return [*DEMOS, *sorted({folder.parent.name for folder in _folders()})]
 
 
+def check_given(given: str | os.PathLike | None) -> None:
+    """Refuse a pruner that is neither a folder here nor one of `DESIGNS`; asked before its model is loaded.
+
+    Raises:
+        FileNotFoundError: if it is neither, nor None.
+    """
+    if given is not None and given not in DESIGNS and not os.path.isdir(given):
+        raise FileNotFoundError(f"pruner folder {given} does not exist")
+
+
 def pruner_folder(given: str | os.PathLike | None, model: PreTrainedModel) -> Path | None:
     """The folder of a pruner for a model; None if none is given and the model comes with none.
 

@@ -117,7 +117,7 @@ def test_a_bug_is_one_line_too_and_its_traceback_is_shown_when_asked_for(called,
         (["profile", "--mode", "prefill", "--config", "keep06"], "keep06"),
         (["profile", "--mode", "prefill", "--config", "keep09", "--lengths", "long"], "long"),
         (["train", "--marks", "a", "--output", "b", "--without", "cls"], "cls"),
-        (["evaluate", "--tasks", "longbench_mini"], "--method"),
+        (["evaluate", "--method", "full"], "--tasks"),
         (["mark", "--output", "a", "--colour", "red"], "--colour"),
         (["mark", "--out", "a"], "--output"),
     ],
@@ -207,7 +207,7 @@ ALONE = "in several processes run mark, train, evaluate, and profile --tensor-pa
     [
         (["reproduce"], ALONE),
         (["profile", "--mode", "prefill", "--config", "none"], ALONE),
-        (["evaluate"], "the following arguments are required: --tasks, --method"),
+        (["evaluate"], "the following arguments are required: --tasks"),
     ],
 )
 def test_several_processes_refuse_alike_and_the_main_one_says_why(monkeypatch, tmp_path, capsys, command, words):

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from sdtp_lib import cli, errors
 from sdtp_lib.cli import endings
 from sdtp_lib.cli import options as cli_options
-from sdtp_lib.evaluation import longbench
 from sdtp_lib.models import loading as models
 from sdtp_lib.scorers.files import FILES
 from sdtp_lib.training import saliency
@@ -57,7 +56,7 @@ def nothing_loads(monkeypatch, tmp_path):
     def load(*_, **__):
         raise AssertionError("a model was loaded before the refusal")
 
-    for module in (models, saliency, training, longbench):
+    for module in (models, saliency, training):
         monkeypatch.setattr(module, "load_model", load)
     monkeypatch.chdir(tmp_path)
     return tmp_path

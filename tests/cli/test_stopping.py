@@ -18,8 +18,8 @@ from training.test_trainer import trainer, write_marks
 
 from sdtp_lib import PruningSchedule, cli, results
 from sdtp_lib.errors import sigterm_stops
-from sdtp_lib.evaluation import longbench
 from sdtp_lib.latency import sweep_plan as plan
+from sdtp_lib.models import loading
 from sdtp_lib.training import saliency
 from sdtp_lib.training import trainer as training
 from sdtp_lib.training.marks import load_marks
@@ -241,7 +241,7 @@ def test_too_little_memory_is_told_in_one_line(home, tmp_path, capsys, monkeypat
     def scarce(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    for module in (saliency, training, longbench):
+    for module in (loading, saliency, training):
         monkeypatch.setattr(module, "load_model", scarce)
     base = [word for word in options(home, command) if word not in ("--pruner", str(home / "pruner"))]
     assert call(command, *base, "--output", tmp_path / "out") == 1

@@ -13,7 +13,7 @@ def folder(tmp_path):
     rows = [
         {
             "title": f"Article {number}",
-            "context": f"The river of valley {number} is {number + 40} miles long. " + "It runs by many old mills. " * 9,
+            "context": f"The river of valley {number} is {number + 40} miles long. " + "It runs by old mills. " * 11,
             "questions": [
                 {"question": f"How long is river {number}?", "answers": [f"{number + 40} miles"]},
                 {"question": f"Of which valley is river {number}?", "answers": [f"valley {number}"]},

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from real_text import passages, write_squad
+from real_text import passages
 from small_records import LAYERS, small_model, small_tokenizer
 
 from sdtp_lib.data.real import real_records

@@ -17,7 +17,7 @@ from sdtp_lib.pruning.schedule import PruningSchedule
 def found(tmp_path_factory):
     """(what the demo found, its page)."""
     page = tmp_path_factory.mktemp("demo") / "runs" / "demo.html"
-    return command.demo(page, repeats=1), page
+    return command.demo(page, repeats=1, dtype="float32"), page
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +79,26 @@ def test_times_are_medians_of_each_side(monkeypatch, tmp_path):
     assert entered == [True, False, False, True, True, False, False, True]
 
 
-@pytest.mark.parametrize("trained", [False, True])
-def test_a_model_without_a_pruner_is_pruned_by_attention_and_that_is_said(tmp_path, capsys, trained):
-    model = save_model(tmp_path / "model")
-    save_pruner(tmp_path / "pruner", model)
+@pytest.mark.parametrize(
+    "shipped, pruner", [(False, None), (False, "pruners/tiny/paper"), (True, None), (True, "paper")]
+)
+def test_a_model_without_a_pruner_is_pruned_by_attention_and_that_is_said(
+    tmp_path, capsys, monkeypatch, shipped, pruner
+):
+    model, trained = save_model(tmp_path / "model"), shipped or pruner
+    save_pruner(tmp_path / "pruners" / "tiny" / "paper", model)
+    if shipped:
+        monkeypatch.setattr("sdtp_lib.paths.PRUNERS", tmp_path / "pruners")
     (tmp_path / "prompt.txt").write_text("the door of the red house is green . " * 10)
-    named = ("--pruner", tmp_path / "pruner") if trained else ()
+    monkeypatch.chdir(tmp_path)
+    named = ("--pruner", pruner) if pruner else ()
     small = ("--prompt-file", tmp_path / "prompt.txt", "--new-tokens", 3, "--repeats", 1, "--no-saliency")
     output = ("--output", tmp_path / "page.html")
     arguments = ["demo", "--model", tmp_path / "model", *named, *small, *output]
     assert cli.main([str(argument) for argument in arguments]) == 0
     said, page = capsys.readouterr().out, (tmp_path / "page.html").read_text()
-    assert ("No pruner comes with this model" in said) is ("scored by attention" in said) is not trained
-    assert ("Pruned by attention" in page) is not trained and "No saliency" in page
+    assert ("No pruner comes with this model" in said) is ("scored by attention" in said) is not bool(trained)
+    assert ("Pruned by attention" in page) is not bool(trained) and "No saliency" in page
     assert "right answer" not in said and str(tmp_path / "page.html") in said
 
 

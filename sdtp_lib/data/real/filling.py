@@ -74,31 +74,36 @@ def is_number(span: str) -> bool:
     return re.search(r"\d", span) is not None
 
 
-def other_spans(rng: random.Random, answer: str, text: str, known: Collection[str], count: int = 3) -> list[str]:
-    """`count` further spans that stand in `text`, wrong where `answer` is right, the likest kind there is.
+def alike(one: str, other: str) -> bool:
+    """Whether two spans might be taken for one answer: they share a number, or a word of four letters or more."""
+    ours, theirs = ({word for word in re.findall(r"\w+", span.casefold()) if len(word) > 3 or is_number(word)}
+                    for span in (one, other))  # fmt: skip
+    return not ours.isdisjoint(theirs) or stands_in(one, other) or stands_in(other, one)
 
-    Spans of `known` come first, those with digits where the answer has some; then words, or numbers, of the text
-    itself, as many in a row as the answer has.
+
+def other_spans(rng: random.Random, answer: str, text: str, known: Collection[str], count: int = 3) -> list[str]:
+    """`count` further spans that stand in `text`, wrong where `answer` is right, and the likest there are.
+
+    Spans with a digit for an answer with one, those of `known` before words of the text itself, and of these those of
+    as many words as the answer.
 
     Raises:
         ValueError: if the text has not so many.
     """
     size = len(answer.split())
     words = re.findall(r"\w[\w'’.,:-]*\w|\w", text)
-    runs = sorted({" ".join(words[i : i + size]) for i in range(len(words) - size + 1)})
-    runs = [run for run in runs if len(run) > 3 or is_number(run)]
+    runs = {" ".join(words[i : i + size]) for i in range(len(words) - size + 1)}
+    spans = [(run, 1) for run in runs if len(run) > 3 or is_number(run)] + [(span, 0) for span in set(known)]
+    likest = sorted(
+        (is_number(span) != is_number(answer), rank, abs(len(span.split()) - size), rng.random(), span)
+        for span, rank in sorted(spans)
+    )
     chosen: list[str] = []
-    for spans in (sorted(set(known)), runs):
-        spans = rng.sample(spans, len(spans))
-        for alike in (True, False):
-            for span in spans:
-                if len(chosen) == count:
-                    return chosen
-                if (is_number(span) == is_number(answer)) is alike and span in text and not any(
-                    stands_in(one, other) or stands_in(other, one)
-                    for one, other in ((span, had) for had in (answer, *chosen))
-                ):
-                    chosen.append(span)
+    for *_, span in likest:
+        if len(chosen) == count:
+            break
+        if span in text and not any(alike(span, other) for other in (answer, *chosen)):
+            chosen.append(span)
     if len(chosen) < count:
         raise ValueError(f"the text has no {count} spans beside {answer!r}")
     return chosen
