@@ -10,18 +10,21 @@ ENGINE_TESTS := tests/pruning tests/scorers $(addprefix tests/,$(addsuffix .py,m
   latency/test_flops latency/test_flop_estimates cli/test_tensor_parallel_commands))
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
-TIMING := notebooks/04_prefill_benchmark.ipynb notebooks/05_end2end_benchmark.ipynb
 
-.PHONY: install reproduce notebooks test test-slow test-newest lint clean
+.PHONY: install reproduce store notebooks test test-slow test-newest lint clean
 
-reproduce: install ## every notebook with the demo profile, two at a time but for those that time, then results/REPRODUCTION.md
+reproduce: install ## every notebook with the demo profile, two at a time but for those that time, into runs/demo
 	$(BIN)/sdtp reproduce --profile demo --jobs 2
 
-# Notebooks that time run one after another on all threads; the others side by side, on one each.
+# make store PROFILE=demo [ONLY=06] [JOBS=1] [RESUME=1]
+store: install ## run a profile from a tree without changes, then renew results/PROFILE and figures/PROFILE, and nothing else does
+	@$(if $(PROFILE),,echo "name the profile: make store PROFILE=demo" >&2; exit 2)
+	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),2) $(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume)
+
+# Notebooks side by side, on one thread each, also those that time, since no times are compared.
 test: install ## quick tests, then every stored notebook run again and compared
 	$(BIN)/pytest -n auto -m "not slow" tests
-	$(NBVAL) $(TIMING)
-	OMP_NUM_THREADS=1 $(NBVAL) -n auto --dist loadfile $(filter-out $(TIMING),$(wildcard notebooks/*.ipynb))
+	OMP_NUM_THREADS=1 $(NBVAL) -n auto --dist loadfile notebooks/*.ipynb
 
 test-slow: install ## the tests that take longer
 	@status=0; $(BIN)/pytest -rs -m slow tests || status=$$?; \

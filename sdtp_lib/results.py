@@ -193,4 +193,4 @@ def stored(profile: str, name: str) -> dict:
     Raises:
         FileNotFoundError: if the repository has no such file.
     """
-    return read_json(paths.ROOT / "results" / profile / f"{name}.json")["data"]
+    return read_json(paths.stored(paths.RESULTS, profile) / f"{name}.json")["data"]

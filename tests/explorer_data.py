@@ -23,9 +23,15 @@ def made_up(tokens=60, depth=8, stages=(2, 4, 5), ratio=0.7, texts=None, names=(
     full = {"answer": "Clara <i>is</i> it", "kv_lengths": lengths, "kv_bytes": [256 * n for n in lengths]}
     marked = {"answer": "Clara <i>is</i> it", "given": False, "values": values} if saliency else None
     return {
-        "model": "made-up", "schedule": {}, "num_layers": depth, "tokens": words, "full": full, "runs": runs,
-        "saliency": marked,
+        "model": "made-up", "schedule": {}, "num_layers": depth, "chat_template": None, "tokens": words, "full": full,
+        "runs": runs, "saliency": marked,
     }  # fmt: skip
+
+
+def made_up_demo(**options):
+    """`explorer.demo.demo`'s layout: the pruned prefill takes half of the time, the cache three quarters and less."""
+    timed = {"prefill": [0.25, 0.125], "repeats": 5, "dtype": "float32", "device": "cpu", "schedule_name": "keep07"}
+    return made_up(**options) | timed | {"record": {"name": "made-up-0", "answer": "Clara"}}
 
 
 def _run(draw, name, tokens, depth, stages, ratio):

@@ -25,7 +25,7 @@ def outputs(path):
 
 
 def small_repository(folder, monkeypatch):
-    """Two notebooks and a demo profile; returns the list of the profiles that the ledger is written for."""
+    """Two notebooks and a demo profile; returns the list of the profiles that a run's ledger is written for."""
     profiles = folder / "notebooks" / "profiles"
     (profiles / "demo").mkdir(parents=True)
     (profiles / "paper").mkdir()

@@ -19,7 +19,8 @@ CONDA = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
 LOCK_LINES = [
     line for line in (paths.ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")
 ]
-DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["gguf"]]]
 
 
 def pins(lines):
@@ -59,7 +60,7 @@ def test_pins_that_results_depend_on():
 
 def test_the_tested_environment_has_the_optional_packages():
     """Without them their tests would be skipped unnoticed."""
-    for requirement in map(Requirement, PROJECT["optional-dependencies"]["kv"]):
+    for requirement in map(Requirement, EXTRAS["kv"]):
         assert LOCK[canonicalize_name(requirement.name)] in requirement.specifier
 
 
@@ -73,7 +74,7 @@ def test_transformers_is_capped_at_the_newest_that_the_readme_calls_tested():
 
 
 def test_everything_imported_is_declared():
-    optional = map(Requirement, PROJECT["optional-dependencies"]["kv"])
+    optional = map(Requirement, EXTRAS["kv"])
     declared = {canonicalize_name(requirement.name) for requirement in [*DIRECT, *optional]}
     homes = packages_distributions()
     for file in paths.PACKAGE.rglob("*.py"):

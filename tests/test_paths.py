@@ -8,11 +8,26 @@ KINDS = [("SDTP_RESULTS", "results"), ("SDTP_FIGURES", "figures")]
 
 
 @pytest.mark.parametrize("variable, name", KINDS)
-def test_folders_are_in_the_repository(monkeypatch, variable, name):
+def test_a_run_writes_beside_what_is_stored(monkeypatch, variable, name):
     monkeypatch.delenv(variable)
-    assert getattr(paths, name)("demo") == paths.ROOT / name / "demo"
-    assert getattr(paths, name)() == paths.ROOT / name
+    assert getattr(paths, name)("demo") == paths.ROOT / "runs" / "demo" / name
+    assert paths.stored(name, "demo") == paths.ROOT / name / "demo" and paths.stored(name) == paths.ROOT / name
     assert (paths.ROOT / "pyproject.toml").is_file()
+
+
+@pytest.mark.parametrize("variable, name", KINDS)
+def test_what_a_run_made_goes_before_what_is_stored(monkeypatch, tmp_path, variable, name):
+    find = {"results": paths.find_results, "figures": paths.find_figure}[name]
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    assert find("demo", "a/b") is None
+    for folder in (tmp_path / name / "demo", tmp_path / "runs" / "demo" / name):
+        (folder / "a").mkdir(parents=True)
+        (folder / "a" / "b").touch()
+        assert find("demo", "a/b") == folder / "a" / "b"
+    monkeypatch.setenv(variable, str(tmp_path / "other"))
+    assert find("demo", "a/b") is None  # who names a folder gets what is in there alone
 
 
 @pytest.mark.parametrize("variable, name", KINDS)
@@ -46,7 +61,7 @@ def test_an_installed_package_writes_below_the_current_folder(monkeypatch, tmp_p
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.delenv(variable)
-    assert getattr(paths, name)("mine") == tmp_path / "work" / name / "mine"
+    assert getattr(paths, name)("mine") == tmp_path / "work" / "runs" / "mine" / name
     monkeypatch.setenv(variable, str(tmp_path / "named"))
     assert getattr(paths, name)("mine") == tmp_path / "named" / "mine"
 

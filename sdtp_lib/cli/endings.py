@@ -59,7 +59,8 @@ def complain(error: BaseException, go_on: str | None = None) -> int:
     if is_main() or not stopped:
         where = "" if is_main() else "one of the other processes: "
         line = f"sdtp: {message(error)}" if stopped else f"sdtp: error: {where}{message(error)}"
-        line = f"{line}; to go on: {go_on}" if go_on and (stopped or _exhausted(error)) else line
+        unfinished = stopped or isinstance(error, Failed) or _exhausted(error)
+        line = f"{line}; to go on: {go_on}" if go_on and unfinished else line
         print(line if not _bar_is_open() else f"\n{line}", file=sys.stderr)
     return status(error)
 

@@ -29,9 +29,10 @@ def check_numbers(options: Mapping[str, Any]) -> None:
 
 
 def _model_options(parser: argparse.ArgumentParser, default: str, dtype: str, help: str) -> None:
-    parser.add_argument("--model", default=default, metavar="NAME|FOLDER", help=help)
+    known = f"{help}; or a GGUF file, or a model that `sdtp fetch` took"
+    parser.add_argument("--model", default=default, metavar="NAME|FOLDER|FILE", help=known)
     parser.add_argument("--revision", default=None, metavar="COMMIT", help="of a model on the Hub")
-    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights")
+    parser.add_argument("--dtype", choices=DTYPES, default=dtype, help="of the weights; auto: the faster one here")
     parser.add_argument("--device", default=None, help="cpu, cuda, ...; by default the GPU if there is one")
 
 
@@ -55,9 +56,9 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
-    parser.add_argument(
-        "--data", default="demo", metavar="NAME|FILE", help="demo, dolly, or JSONL with Dolly's fields"
-    )
+    sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
+    parser.add_argument("--data", default="demo", metavar="NAME|FILE", help=sources)
+    _chat_template(parser, "prompts")
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
     parser.add_argument("--target", choices=("answer", "all"), default="answer", help="whose likelihood counts")
@@ -95,7 +96,7 @@ def profile(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--decode", choices=DECODES, default="sdpa", help="attention of the decode steps, both sides")
     parser.add_argument("--memory", action="store_true", help="on a CPU, read peak memory too, in fresh processes")
-    _model_options(parser, "scaled-mistral", "bfloat16",
+    _model_options(parser, "scaled-mistral", "auto",
                    "a model, or a shape with random weights: scaled-mistral, mistral-7b")  # fmt: skip
     _placement_options(parser)
 
@@ -119,29 +120,49 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of random scores and of the intervals")
     parser.add_argument("--output", default=None, metavar="FILE.json", help="without it only a table is shown")
     parser.add_argument("--resume", action="store_true", help="go on with the samples of an interrupted run")
-    _model_options(parser, "demo", "bfloat16", "demo, a folder, or a name on the Hub")
+    _model_options(parser, "demo", "auto", "demo, a folder, or a name on the Hub")
     _placement_options(parser)
+
+
+def fetch(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", default=None, metavar="NAME", help="of the model, as --list shows it")
+    which.add_argument("--list", dest="show", action="store_true", help="what there is, licence, sizes")
 
 
 def lm_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of lm-eval; --help lists them")
 
 
+def demo(parser: argparse.ArgumentParser) -> None:
+    own = "UTF-8 text, - for stdin; by default a record of the demo"
+    parser.add_argument("--prompt-file", default=None, metavar="FILE", help=own)
+    parser.add_argument("--output", default="runs/demo.html", metavar="FILE.html", help="the explorer's page")
+    _pruned_prompt(parser, "paper")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="timed prefills of each side")
+    _model_options(parser, "demo", "auto", "demo, demo-dense, a folder, or a name on the Hub")
+
+
 def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-file", required=True, metavar="FILE", help="UTF-8 text, - for stdin")
     parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
+    _pruned_prompt(parser, "keep07")
+    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
+    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
+    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--seed", type=int, default=0, help="of random scores")
+    _model_options(parser, "demo", "auto", "demo, demo-dense, a folder, or a name on the Hub")
+
+
+def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:
     parser.add_argument(
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
     )
     _any_model(parser)
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default="keep07", help="where and how much is cut")
-    beside = "the score beside it: random, attention, ..., oracle, question_aware, or a pruner's folder"
-    parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
-    parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
+    parser.add_argument("--schedule", choices=PRESET_NAMES, default=schedule, help="where and how much is cut")
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
+    _chat_template(parser, "the prompt")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")
-    parser.add_argument("--seed", type=int, default=0, help="of random scores")
-    _model_options(parser, "demo", "float32", "demo, demo-dense, a folder, or a name on the Hub")
 
 
 def report(parser: argparse.ArgumentParser) -> None:
@@ -167,3 +188,5 @@ def reproduce(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=1, metavar="N", help="notebooks at a time, in processes of their own"
     )
     parser.add_argument("--shard", default=None, metavar="I/N", help="slice I of N of the notebooks alone")
+    stored = "from a tree without changes; then renew results/PROFILE and figures/PROFILE (make store)"
+    parser.add_argument("--store", action="store_true", help=stored)

@@ -5,7 +5,8 @@ from ..lazy import hand_on
 __getattr__, __dir__, __all__ = hand_on(
     __name__,
     {
-        "corpora": ["demo_pairs", "dolly_pairs", "longbench_records"],
+        "corpora": ["demo_pairs", "longbench_records"],
+        "pairs": ["read_pairs", "training_pairs"],
         "samples": ["Batch", "Sample", "encode_pairs"],
     },
 )

@@ -26,7 +26,7 @@ def uses_template(tokenizer: PreTrainedTokenizerBase, wanted: bool | None = None
     """
     has_one = bool(tokenizer.chat_template)
     if wanted and not has_one:
-        raise ValueError(f"the tokenizer of {tokenizer.name_or_path or 'the model'} has no chat template")
+        raise ValueError(f"the tokenizer of {_name(tokenizer)} has no chat template")
     return has_one if wanted is None else wanted
 
 
@@ -52,7 +52,8 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, chat: bool) 
     if chat:
         return _rendered(tokenizer, _turns(prompt), add_generation_prompt=True)
     if not isinstance(prompt, str):
-        raise ValueError("a chat of several turns needs a chat template")
+        lacking = "is switched off" if tokenizer.chat_template else f"the tokenizer of {_name(tokenizer)} does not have"
+        raise ValueError(f"messages need a chat template, which {lacking}")
     return prompt
 
 
@@ -66,14 +67,15 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: str, 
 
     Without a template that is the text of the answer, tokenised by itself. In a template it is all that the template
     puts after the prompt, up to the token that ends the turn; where those tokens cannot be told from the prompt's, as
-    white space of both became one token, the answer is tokenised by itself as well.
+    white space of both became one token, the answer is tokenised by itself as well. An answer to plain text loses the
+    white space around it there, which parts it from the text alone.
 
     Raises:
         ValueError: if the template does not put the answer after the prompt, or refuses the turns.
     """
     if not chat:
         return tokenizer(answer, add_special_tokens=False)["input_ids"]
-    before = prompt_text(tokenizer, prompt, chat)
+    before, answer = prompt_text(tokenizer, prompt, chat), answer.strip() if isinstance(prompt, str) else answer
     whole = _rendered(tokenizer, [*_turns(prompt), {"role": "assistant", "content": answer}]).rstrip()
     if not whole.startswith(before):
         raise ValueError("the chat template writes an answered prompt otherwise, so where the answer begins is unknown")
@@ -96,9 +98,13 @@ def warn_of_other_template(scorer: Any, digest: str | None) -> None:
     trained, used = (f"in chat template {sha}" if sha else "in no chat template"
                      for sha in (record["chat_template"], digest))  # fmt: skip
     logging.getLogger(__name__).warning(
-        "warning: the pruner %s was trained on prompts %s and is used on prompts %s; it may cut the wrong tokens",
-        getattr(scorer, "origin", ""), trained, used,
+        "sdtp: warning: pruner %s was trained on prompts %s and is used on prompts %s; it may cut the wrong tokens",
+        repr(getattr(scorer, "origin", "")), trained, used,
     )  # fmt: skip
+
+
+def _name(tokenizer: PreTrainedTokenizerBase) -> str:
+    return tokenizer.name_or_path or "this model"
 
 
 def _turns(prompt: Prompt) -> list[Mapping[str, str]]:

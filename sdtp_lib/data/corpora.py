@@ -1,4 +1,4 @@
-"""Corpora as plain records: the embedded demo, and Dolly-15k and LongBench from the Hub (pinned) or a local folder.
+"""Corpora as plain records: the embedded demo, and LongBench from the Hub (pinned) or a local folder.
 
 A training pair is `{"id", "prompt", "answer", "dataset"}`; the answer is the text that follows the prompt at once. A
 LongBench record has LongBench's own fields: `input context answers length dataset language all_classes _id`. The
@@ -16,12 +16,11 @@ from pathlib import Path
 from ..text_files import numbered_rows, read_jsonl, shown
 from .demo.corpus import TASKS, longbench_mini
 from .demo.dense import ALL_TASKS, DENSE_TASKS, longbench_dense
-from .records import DOLLY_PAIR, HUB_RECORD, LONGBENCH_RECORD, check, check_new
+from .records import HUB_RECORD, LONGBENCH_RECORD, check, check_new
 from .tasks import DATASETS, DENSE, MINI
 
-__all__ = ["demo_pairs", "dolly_pairs", "longbench_records", "read_jsonl"]
+__all__ = ["demo_pairs", "longbench_records", "read_jsonl"]
 
-DOLLY, DOLLY_REVISION = "databricks/databricks-dolly-15k", "bdd27f4d94b9c1f951818a7da7fd7aeea5dbff1a"
 # A parquet copy: `datasets` 4 and later refuse the loading script of the original.
 LONGBENCH, LONGBENCH_REVISION = "Xnhyacinth/LongBench", "2e9ade51ebf45d98942056c0716234f9d5d257d5"
 MINI_SEED = 2025  # LongBench-mini's documents; demo pairs must not share them
@@ -40,7 +39,7 @@ def demo_pairs(count: int, seed: int, tokens: tuple[int, int] = (256, 960), dens
     Raises:
         ValueError: for `count` below 1, or LongBench-mini's seed.
     """
-    _check_limit("count", count)
+    check_limit("count", count)
     if seed == MINI_SEED:
         raise ValueError(f"seed {seed} makes the documents of LongBench-mini; take another one for training")
     makers = {name: longbench_mini for name in TASKS} | {name: longbench_dense for name in DENSE_TASKS if dense}
@@ -54,37 +53,6 @@ def _demo_pair(record: dict) -> dict:
     prompt = task.prompt(record["context"], record["input"])
     answer = task.before + record["answers"][0]
     return {"id": record["_id"], "prompt": prompt, "answer": answer, "dataset": record["dataset"]}
-
-
-def dolly_pairs(
-    source: str | os.PathLike = DOLLY, revision: str | None = DOLLY_REVISION, limit: int | None = None
-) -> list[dict]:
-    """Dolly-15k (the paper's training data) as prompts with answers; blank instructions and responses are left out.
-
-    Args:
-        source: a Hub name, a JSONL file, or a folder with one.
-        revision: of the Hub's copy.
-        limit: take the first `limit` pairs; None takes all.
-
-    Raises:
-        FileNotFoundError: if the source is not there.
-        ValueError: for a limit below 1, no pairs, a damaged line, or a record that does not fit `records.DOLLY_PAIR`.
-    """
-    _check_limit("limit", limit)
-    pairs = []
-    for index, (where, row) in enumerate(rows_of(source, None, "train", revision)):
-        check(row, DOLLY_PAIR, where)
-        if not row["instruction"].strip() or not row["response"].strip():
-            continue
-        context = f"Context: {row['context'].strip()}\n\n" if row.get("context") else ""
-        prompt = f"Instruction: {row['instruction'].strip()}\n\n{context}Response:"
-        answer = f" {row['response'].strip()}"
-        pairs.append({"id": f"dolly-{index}", "prompt": prompt, "answer": answer, "dataset": "dolly"})
-        if len(pairs) == limit:
-            break
-    if not pairs:
-        raise ValueError(f"{source} holds no instructions with responses")
-    return pairs
 
 
 def longbench_records(
@@ -108,7 +76,7 @@ def longbench_records(
             fit its schema (`data.records.LONGBENCH_RECORD` or `HUB_RECORD`), has the identifier of another, belongs to
             another dataset, or has no classes where they are needed.
     """
-    _check_limit("limit", limit)
+    check_limit("limit", limit)
     if source == "mini":
         make = longbench_dense if dataset in DENSE_TASKS else longbench_mini
         return make(dataset, limit or MINI_SIZE, MINI_SEED)
@@ -169,6 +137,7 @@ def rows_of(
     return ((f"{source} row {number}", row) for number, row in enumerate(rows, 1))
 
 
-def _check_limit(name: str, limit: int | None) -> None:
+def check_limit(name: str, limit: int | None) -> None:
+    """Raise ValueError unless a limit is None or a whole number of 1 or more."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"{name} must be a whole number, 1 or more, got {limit}")

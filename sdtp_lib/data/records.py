@@ -45,8 +45,17 @@ FLAG = {"type": "boolean", "description": "true or false"}
 OBJECT = {"type": "object", "description": "a JSON object"}
 ID = {"type": ["string", "integer"], "pattern": r"\S", "description": "text that is not blank, or a whole number"}
 
-DOLLY_PAIR = table({"instruction": ANY_TEXT, "response": ANY_TEXT}, {"context": ANY_TEXT, "category": ANY_TEXT})
-PAIR = table({"id": ID, "prompt": ANY_TEXT, "answer": ANY_TEXT}, {"dataset": ANY_TEXT})
+DOLLY_LINE = table({"instruction": ANY_TEXT, "response": ANY_TEXT}, {"context": ANY_TEXT, "category": ANY_TEXT})
+PROMPT_LINE = table({"prompt": TEXT, "answer": TEXT})
+ROLES = ["system", "user", "assistant"]
+TURNS = listed(
+    table({"role": {"type": "string", "enum": ROLES, "description": f"one of {', '.join(ROLES)}"},
+           "content": ANY_TEXT}),
+    'a list of turns, such as {"role": "user", "content": "Who?"}', 1,
+)  # fmt: skip
+CHAT_LINE = table({"messages": TURNS})
+PROMPT = {**TURNS, "type": ["string", "array"], "description": "text, or a list of turns"}
+PAIR = table({"id": ID, "prompt": PROMPT, "answer": ANY_TEXT}, {"dataset": ANY_TEXT, "where": ANY_TEXT})
 
 _LONGBENCH = {
     "length": {**NUMBER, "minimum": 0, "description": "a number, 0 or more"}, "dataset": ANY_TEXT, "language": ANY_TEXT,
@@ -89,7 +98,7 @@ MARKS = table({
         table({"id": TEXT, "digest": TEXT, "tokens": COUNT, "prompt_tokens": COUNT}), "a list of samples", 1
     ),
     "shards": {**OBJECT, "additionalProperties": TEXT},
-})  # fmt: skip
+}, {"chat_template": TEXT})  # fmt: skip
 CHECKPOINT = table({"settings": OBJECT, "history": listed(OBJECT, "a list of steps")})
 
 _SIDE = table(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from .chat import answer_ids, prompt_ids, takes_template, uses_template
 from .records import PAIR, check, check_new
 
 
@@ -85,23 +86,26 @@ class Batch:
         return Batch(**{name: None if part is None else part[list(rows)] for name, part in parts.items()})
 
 
-def encode_pairs(pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int) -> list[Sample]:
+def encode_pairs(
+    pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int, chat_template: bool | None = None
+) -> list[Sample]:
     """The first `limit` of `pairs` (`id`, `prompt`, `answer`) that have at most `max_tokens` tokens, as samples.
 
+    Args:
+        chat_template: whether they go into the tokenizer's chat template, but for those of datasets that take none;
+            None: if it has one.
+
     Raises:
-        ValueError: for a pair that does not fit `records.PAIR`, has no tokens or the id of another, or if fewer than
-            `limit` fit.
+        ValueError: for a pair that does not fit `records.PAIR`, has no tokens, the id of another, or turns of a chat
+            without a template that takes them, or if fewer than `limit` fit.
     """
     samples: list[Sample] = []
     seen: dict[str, str] = {}
+    chat = uses_template(tokenizer, chat_template)
     for number, pair in enumerate(pairs, 1):
         check(pair, PAIR, f"sample {number}")
         check_new(str(pair["id"]), seen, f"sample {number}")
-        prompt = tokenizer(pair["prompt"])["input_ids"]
-        answer = tokenizer(pair["answer"], add_special_tokens=False)["input_ids"]
-        for name, ids in {"prompt": prompt, "answer": answer}.items():
-            if not ids or not pair[name].strip():
-                raise ValueError(f"sample {pair['id']} has an empty {name}")
+        prompt, answer = _ids(pair, tokenizer, chat and takes_template(pair.get("dataset")))
         if max_tokens is None or len(prompt) + len(answer) <= max_tokens:
             samples.append(Sample(str(pair["id"]), torch.tensor(prompt + answer), len(prompt)))
         if len(samples) == limit:
@@ -109,3 +113,18 @@ def encode_pairs(pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit
     if len(samples) < limit:
         raise ValueError(f"asked for {limit} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
     return samples
+
+
+def _ids(pair: dict, tokenizer, chat: bool) -> tuple[list[int], list[int]]:
+    """Token ids of a pair's prompt and answer."""
+    for name in ("prompt", "answer"):
+        if isinstance(pair[name], str) and not pair[name].strip():
+            raise ValueError(f"sample {pair['id']} has an empty {name}")
+    try:
+        found = prompt_ids(tokenizer, pair["prompt"], chat), answer_ids(tokenizer, pair["prompt"], pair["answer"], chat)
+    except ValueError as error:
+        raise ValueError(f"{pair.get('where') or 'sample ' + str(pair['id'])}: {error}") from None
+    for name, ids in zip(("prompt", "answer"), found, strict=True):
+        if not ids:
+            raise ValueError(f"sample {pair['id']} has an empty {name}")
+    return found

@@ -24,8 +24,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..models.loading import pick_device
 from ..models.model_files import position_limit
+from ..models.placement import pick_device
 from .longbench import resolve_schedule
 
 Shorten = Callable[[Sequence[dict]], tuple[list[dict], float]]
@@ -77,7 +77,7 @@ class Compressor:
 
         Args:
             revision: commit on the Hub.
-            device: see `models.loading.pick_device`.
+            device: see `models.placement.pick_device`.
             options: fields of this class.
 
         Raises:

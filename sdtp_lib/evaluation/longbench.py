@@ -14,8 +14,10 @@ from ..data.chat import template_digest, uses_template, warn_of_other_template
 from ..data.corpora import longbench_records, source_of
 from ..data.tasks import expand_tasks
 from ..models import provenance
-from ..models.loading import check_pruner_named, check_reads_text, load_model, load_pruner
+from ..models.dtypes import resolve_dtype
+from ..models.loading import check_pruner_named, load_pruner, load_with_tokenizer
 from ..models.placement import check_placement
+from ..models.shipped_pruners import check_given
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
@@ -48,7 +50,7 @@ def evaluate(
     positions: str = "original",
     pool: int = 1,
     chat_template: bool | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     device: str | torch.device | None = None,
     revision: str | None = None,
     profile: str | None = None,
@@ -116,6 +118,7 @@ def evaluate(
     if method == "sdtp":
         check_pruner_named(pruner, model)
     device = None if tensor_parallel else workers.device(device)
+    dtype = workers.on_main(lambda: resolve_dtype(dtype, device))  # one for all processes
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
@@ -188,22 +191,7 @@ def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.P
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if isinstance(schedule, str) and schedule not in PRESET_NAMES:
         PruningSchedule.named(schedule, 0)
-    if pruner is not None and not Path(pruner).is_dir():
-        raise FileNotFoundError(f"pruner folder {pruner} does not exist")
-
-
-def load_with_tokenizer(
-    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
-    device_map: str | Mapping[str, int | str] | None = None, tensor_parallel: bool = False,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
-    """What `load_model` gives, of a model that can read text.
-
-    Raises:
-        ValueError: also if the model has no tokenizer.
-    """
-    where = dict(device_map=device_map, tensor_parallel=tensor_parallel)
-    check_reads_text(name, "it cannot be evaluated")
-    return load_model(name, dtype, device, revision, **where)
+    check_given(pruner)
 
 
 def make_pruning(

@@ -108,7 +108,7 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, record: dict, prompt: str,
     LongBench-mini says what stands between prompt and answer; elsewhere that is a space, unless the prompt ends with
     white space or asks for code. In a chat template (`chat`) nothing does but the template.
     """
-    spec, name, answer = DATASETS[record["dataset"]], record["dataset"], record["answers"][0]
-    tight = chat or spec.category == "Code" or prompt[-1:].isspace()
-    before = ALL_TASKS[name].before if name in ALL_TASKS and not chat else "" if tight else " "
-    return answer_ids(tokenizer, prompt, before + answer, chat)[: spec.max_new_tokens]
+    spec, name = DATASETS[record["dataset"]], record["dataset"]
+    tight = spec.category == "Code" or prompt[-1:].isspace()
+    before = ALL_TASKS[name].before if name in ALL_TASKS else "" if tight else " "
+    return answer_ids(tokenizer, prompt, before + record["answers"][0], chat)[: spec.max_new_tokens]

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.pairs import training_pairs
 from ..data.samples import Batch, Sample, encode_pairs
 from ..evaluation.answers import score_records
 from ..evaluation.longbench import records_of
@@ -16,7 +17,7 @@ from ..evaluation.prompts import build_prompt
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..scorers.simple import RecencyScorer
-from ..training.saliency import salient_share, token_saliency, training_pairs
+from ..training.saliency import salient_share, token_saliency
 
 HIDE = 1e-9  # a keep ratio that leaves the forced tokens alone
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
+from ..data.chat import prompt_ids, uses_template
 from ..evaluation.longbench import resolve_schedule
 from ..markdown import Markdown
 from ..pruning.context import TokenPruning
@@ -24,26 +25,26 @@ def inspect_prompt(
     """What pruning does to one prompt: texts, the last layer of every token, KV lengths, and both answers.
 
     Args:
-        text: the prompt.
+        text: the prompt; of a model with a chat template the user's turn.
         log: JSONL file of the prune log; written anew.
     """
-    inputs = tokenizer(text, return_tensors="pt").to(model.device)
-    tokens, stages = inputs["input_ids"].shape[1], resolve_schedule(schedule, model)
+    ids = torch.tensor([prompt_ids(tokenizer, text, uses_template(tokenizer))], device=model.device)
+    tokens, stages = ids.shape[1], resolve_schedule(schedule, model)
     partial = Path(f"{log}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
-    options = {"max_new_tokens": new_tokens, "do_sample": False}
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": new_tokens, "do_sample": False}
     try:
         with torch.inference_mode():
-            full = model.generate(**inputs, **options)
+            full = model.generate(ids, **options)
             with TokenPruning(stages, pruner, log=partial)(model) as trace:
-                pruned = model.generate(**inputs, **options)
+                pruned = model.generate(ids, **options)
         os.replace(partial, log)
     finally:
         partial.unlink(missing_ok=True)
     layers = model.config.num_hidden_layers
     return {
-        "tokens": tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist()),
+        "tokens": tokenizer.convert_ids_to_tokens(ids[0].tolist()),
         "last_layer": last_layers(trace.kept_positions, tokens, layers),
         "kv_lengths": trace.kv_lengths, "scheduled": stages.lengths(tokens, layers),
         "answers": {name: tokenizer.decode(out[0, tokens:], skip_special_tokens=True).strip()

@@ -43,17 +43,18 @@ DESIGNS: dict[str, dict[str, Any]] = {
 
 def prepare(
     kind: str, model_name: str, task: str, limit: int, data: str, num_samples: int, folder: str | os.PathLike,
-    designs: Sequence[str] = ("paper", "question_aware"), seeds: Sequence[int] = (0,), revision: str | None = None,
+    designs: Sequence[str] = ("paper", "question_aware"), seeds: Sequence[int] = (0,), dtype: str = "auto",
+    revision: str | None = None,
 ) -> Setting:  # fmt: skip
     """A model with records of one kind of documents and the pruners to compare on them.
 
     Args:
         kind: name of the documents.
-        model_name, revision: see `models.load_model`.
+        model_name, dtype, revision: see `models.load_model`.
         task, limit: LongBench datasets, and records of each.
         data, num_samples, folder, designs, seeds: see `load_or_train`.
     """
-    model, tokenizer = load_model(model_name, revision=revision)
+    model, tokenizer = load_model(model_name, dtype=dtype, revision=revision)
     pruners = load_or_train(model, model_name, data, num_samples, folder, designs, seeds, revision)
     return Setting(kind, model, tokenizer, records_of(task, limit), pruners)
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.pairs import training_pairs
 from ..data.samples import Sample, encode_pairs
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown
@@ -26,7 +27,6 @@ from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..pruning.versions import with_cache
 from ..results import markdown_table
-from ..training.saliency import training_pairs
 
 HALVINGS = 40
 HELD_OUT_SEED = 10_000

@@ -54,7 +54,7 @@ def stored_or_swept(
 
 def stored_sweep(source: str, configs: Sequence[str], folder: str = "") -> dict[str, dict]:
     """The latency documents that a profile stored, see `stored_or_swept`."""
-    return _read(paths.ROOT / "results" / source / folder, configs)
+    return _read(paths.stored(paths.RESULTS, source) / folder, configs)
 
 
 def _read(home: Path, configs: Sequence[str]) -> dict[str, dict]:

@@ -17,14 +17,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import paper as paper_numbers
 from ..evaluation.longbench import measure, records_of
 from ..markdown import Markdown, paper_ours
+from ..models.loading import load_model
 from ..paper import ABLATIONS
 from ..pruning.schedule import PruningSchedule
 from ..results import markdown_table
 from ..scorers.token_pruner import TokenPruner
+from ..training.hidden_states import KeptStates
 from ..training.marks import Marks
-from ..training.recipe import check_seeds
+from ..training.recipe import Recipe, check_seeds
 from ..training.saliency import TARGETS, mark
-from ..training.trainer import train
+from ..training.trainer import Trainer
 
 Options = Mapping[str, Any]
 WIDTHS = (4, 128)  # of the pruner's MLP, below and above the demo's 32
@@ -34,12 +36,13 @@ LOSSES = {name: {"without": terms} for name, terms in zip(ABLATIONS, ((), ("rank
 def train_ablations(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, marks: Marks | Mapping[str, Marks],
     folder: str | os.PathLike, tasks: str, limit: int, *, variations: Mapping[str, Options] = LOSSES,
-    schedule: str | PruningSchedule = "paper", **recipe,
+    schedule: str | PruningSchedule = "paper", revision: str | None = None, **recipe,
 ) -> tuple[dict, list[dict]]:  # fmt: skip
     """One pruner per variation, its rank correlation and its quality; by default Table 5's: all losses, without some.
 
     Args:
-        model, tokenizer: for the evaluation; `name` loads the same model for the training.
+        model, tokenizer: for the evaluation; `name` and `revision` load the same model for the training, once, which
+            reads its hidden states once for all variations.
         marks: of stage 1, for all variations, or {variation: marks}.
         folder: gets one pruner each.
         tasks, limit: LongBench datasets and records of each that the pruners are compared on.
@@ -52,11 +55,13 @@ def train_ablations(
         correlation is with the held-out saliency of a variation's own marks.
     """
     records = records_of(tasks, limit)
-    found, histories = {}, []
+    network, _ = load_model(name, dtype="float32", revision=revision)
+    stages = PruningSchedule.preset("paper", network.config.num_hidden_layers)
+    states, found, histories = KeptStates(network, stages.layers), {}, []
     for variation, own in variations.items():
         output = Path(folder) / variation.replace(" ", "_")
         its_marks = marks[variation] if isinstance(marks, Mapping) else marks
-        histories.append(train(its_marks, output, name, **{**recipe, **own}))
+        histories.append(Trainer(network, its_marks, stages, Recipe(**{**recipe, **own}), output, states).run())
         pruner = TokenPruner.from_pretrained(output)
         summary, _ = measure(model, tokenizer, records, "sdtp", schedule, pruner.to(model.dtype))
         correlation = dict(zip(pruner.layers, pruner.record["held_out"]["rank_correlation"], strict=True))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from .. import paths, results
-from ..evaluation.longbench import check_names, load_with_tokenizer, resolve_schedule
+from .. import results
+from ..evaluation.longbench import check_names, resolve_schedule
 from ..evaluation.methods import BASELINES, make_scorer
-from ..models.loading import load_pruner
+from ..models.loading import load_pruner, load_with_tokenizer
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
@@ -33,7 +33,8 @@ def explore(
     saliency: bool = True,
     new_tokens: int = 48,
     seed: int = 0,
-    dtype: str = "float32",
+    chat_template: bool | None = None,
+    dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
     any_model: bool = False,
@@ -41,8 +42,8 @@ def explore(
     """Write the explorer's page of one prompt: what `sdtp explore` runs.
 
     Args:
-        prompt_file: UTF-8 text, asked as it is but for one line end at its end, which editors add; may be a pipe, or
-            `-` for standard input.
+        prompt_file: UTF-8 text, but for one line end at its end, which editors add; may be a pipe, or `-` for standard
+            input.
         output: HTML file.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         pruner, any_model: folder of the trained pruner, see `models.load_pruner`; the demo models have their own.
@@ -52,6 +53,8 @@ def explore(
         saliency: False leaves it out, and so the backward pass.
         new_tokens: at most so many in each generated answer.
         seed: of the random score.
+        chat_template: whether the prompt is the user's turn in the model's chat template, or all that the model reads;
+            None: if it has one.
 
     Returns:
         What `exploration` gives, as it is on the page.
@@ -76,11 +79,11 @@ def explore(
     scorers = {"sdtp": load_pruner(pruner, network, stages, seed, any_model)}
     name, scorer = second_scorer(compare, network, stages, seed, any_model)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer
-    found = exploration(network, tokenizer, text, scorers, stages, answer, saliency=saliency, new_tokens=new_tokens)
-    found["schedule_name"] = schedule
-    from .page import page  # Jinja2 is needed for this alone
-
-    results.write_text(output, page(found))
+    found = exploration(
+        network, tokenizer, text, scorers, stages, answer,
+        saliency=saliency, new_tokens=new_tokens, chat_template=chat_template,
+    )  # fmt: skip
+    write_page(output, found, schedule)
     return found
 
 
@@ -97,6 +100,14 @@ def read_prompt(file: str | os.PathLike) -> str:
     return text
 
 
+def write_page(output: str | os.PathLike, found: dict, schedule: str) -> None:
+    """Write the page of what `exploration` gives, in which the preset is named from then on."""
+    from .page import page  # Jinja2 is needed for this alone
+
+    found["schedule_name"] = schedule
+    results.write_text(output, page(found))
+
+
 def second_scorer(
     name: str | os.PathLike, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0, any_model: bool = False
 ) -> tuple[str, Scorer]:
@@ -106,11 +117,6 @@ def second_scorer(
         ValueError: if the model comes with no question-aware pruner, or the folder's pruner does not fit, or was
             trained on other weights and `any_model` is False.
     """
-    if name != "question_aware":
-        if name in COMPARED:
-            return str(name), make_scorer(name, seed=seed)
-        return label(name), load_pruner(name, model, schedule, any_model=any_model)
-    folder = paths.QUESTION_PRUNERS / model.name_or_path / name
-    if not folder.is_dir():
-        raise ValueError(f"model {model.name_or_path!r} comes with no question-aware pruner; name the folder of one")
-    return name, load_pruner(folder, model, schedule)
+    if name in COMPARED and name != "question_aware":
+        return str(name), make_scorer(name, seed=seed)
+    return label(name), load_pruner(name, model, schedule, any_model=any_model)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data import chat
 from ..evaluation.answers import greedy
 from ..evaluation.longbench import resolve_schedule
 from ..models.identity import pruner_record
@@ -49,6 +50,7 @@ class RecordingScorer:
 def exploration(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, scorers: Mapping[str, Scorer],
     schedule: str | PruningSchedule, answer: str | None = None, *, saliency: bool = True, new_tokens: int = 48,
+    chat_template: bool | None = None,
 ) -> dict:  # fmt: skip
     """One prompt, full and pruned by each of `scorers`, as plain JSON values.
 
@@ -59,9 +61,11 @@ def exploration(
         answer: whose saliency is marked; None for the full model's own greedy answer.
         saliency: whether to mark it at all: that takes a backward pass through the full model.
         new_tokens: at most so many in each generated answer.
+        chat_template: whether the prompt is the user's turn in the model's chat template; None: if it has one.
 
     Returns:
-        `model`, `schedule`, `num_layers`; `tokens`: their texts, which together are the prompt; `full`: `answer`, and
+        `model`, `schedule`, `num_layers`; `chat_template`: its short SHA-256, or None if the prompt is in none;
+        `tokens`: their texts, which together are the prompt as the model reads it; `full`: `answer`, and
         per layer `kv_lengths` and `kv_bytes`; `runs`: those of each scorer with `name`, `pruner` (see
         `models.identity.pruner_record`), `reason` (why nothing was cut, or None), `last_layer` (per token the last
         0-based layer it is present at), `present` (tokens a layer), `agreement` (per layer: of the as many tokens with
@@ -75,15 +79,20 @@ def exploration(
             not finite.
     """
     depth, schedule = model.config.num_hidden_layers, resolve_schedule(schedule, model)
-    ids, tokens = token_texts(tokenizer, text)
+    templated = chat.uses_template(tokenizer, chat_template)
+    template = chat.template_digest(tokenizer, templated)
+    ids, tokens = token_texts(tokenizer, chat.prompt_text(tokenizer, text, templated), not templated)
     longest = position_limit(model.config)
     if longest is not None and len(ids) + new_tokens > longest:
         raise ValueError(f"a prompt of {len(ids)} tokens and {new_tokens} new ones: the model takes {longest} in all")
-    found = {"model": label(model.name_or_path), "schedule": schedule.to_dict(), "num_layers": depth, "tokens": tokens}
+    found = {"model": label(model.name_or_path), "schedule": schedule.to_dict(), "num_layers": depth}
+    found |= {"chat_template": template, "tokens": tokens}
+    for scorer in scorers.values():
+        chat.warn_of_other_template(scorer, template)
     with tqdm(total=1 + len(scorers) + saliency, desc="full", unit="run") as bar:
         full, own = _ask(model, tokenizer, ids, TokenPruning(PruningSchedule.preset("none", depth)), new_tokens)[:2]
         bar.update()
-        wanted = own if answer is None else answer_ids(tokenizer, text, answer)
+        wanted = own if answer is None else answer_ids(tokenizer, text, answer, templated)
         values = None
         if saliency and wanted:
             bar.set_description("saliency")
@@ -103,30 +112,33 @@ def exploration(
     return {**found, "full": full, "runs": runs, "saliency": marked}
 
 
-def token_texts(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[str]]:
+def token_texts(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = True) -> tuple[list[int], list[str]]:
     """Ids of a prompt, and the characters that each stands for: together the prompt, but for special tokens' names.
+
+    Args:
+        special: whether the tokenizer adds its special tokens.
 
     Raises:
         ValueError: for a prompt of no tokens, or a tokenizer that cannot say which characters a token stands for.
     """
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} cannot say which characters a token stands for; use a fast one")
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    ids, special, texts, done = encoded["input_ids"], set(tokenizer.all_special_ids), [], 0
+    encoded = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
+    ids, named, texts, done = encoded["input_ids"], set(tokenizer.all_special_ids), [], 0
     if not ids:
         raise ValueError("an empty prompt: it has no tokens")
     for token, (_, end) in zip(ids, encoded["offset_mapping"], strict=True):
-        rest = tokenizer.convert_ids_to_tokens(token) if token in special else PART
+        rest = tokenizer.convert_ids_to_tokens(token) if token in named else PART
         texts.append(text[done:end] or rest)
         done = max(done, end)
     texts[-1] += text[done:]  # white space that the tokenizer passed over
     return ids, texts
 
 
-def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> list[int]:
-    """An answer as the model would go on from `prompt`: after a space, unless one is there."""
+def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, templated: bool = False) -> list[int]:
+    """An answer as the model would go on from `prompt`: after a space, unless one is there, or as its template says."""
     before = "" if prompt[-1:].isspace() or answer[:1].isspace() else " "
-    ids = tokenizer(before + answer, add_special_tokens=False)["input_ids"]
+    ids = chat.answer_ids(tokenizer, prompt, before + answer, templated)
     if not answer.strip() or not ids:
         raise ValueError("the answer is empty")
     return ids

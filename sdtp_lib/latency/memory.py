@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from .. import paths
 from ..errors import Failed
 from ..models import loading as models
+from ..models.dtypes import resolve_dtype
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
 from .chunked_mlp import check_tokens, chunked_mlp
@@ -42,7 +43,7 @@ def resident_peaks(
     model: str | os.PathLike,
     config: str,
     lengths: Sequence[int],
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     pruner: str | os.PathLike | None = None,
     revision: str | None = None,
     new_tokens: int = 1,
@@ -74,8 +75,7 @@ def resident_peaks(
     """
     if config not in PRESET_NAMES:
         raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
-    if dtype not in models.DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(models.DTYPES)}")
+    dtype = resolve_dtype(dtype, "cpu")
     if not lengths or min(lengths) < 1:
         raise ValueError(f"lengths must be 1 token or more, got {list(lengths)}")
     if new_tokens < 1:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from .. import paths, results
 from ..models import loading as models
 from ..models import provenance
+from ..models.dtypes import resolve_dtype
 from ..models.placement import check_placement
 from ..models.workers import Workers
 from ..options import MODES
@@ -47,7 +48,7 @@ def profile(
     lengths: Sequence[int],
     model: str = "scaled-mistral",
     pruner: str | os.PathLike | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     output: str | os.PathLike | None = None,
     device: str | None = None,
     revision: str | None = None,
@@ -86,13 +87,14 @@ def profile(
         raise ValueError(
             "peak memory of fresh processes is read on one CPU, not with a device map or several processes"
         )
-    if pruner is not None and not Path(pruner).is_dir():
-        raise FileNotFoundError(f"pruner folder {pruner} does not exist")  # before minutes are spent on the model
-    if config != BASELINE:
+    if config != BASELINE or pruner is not None:
         models.check_pruner_named(pruner, model)
     check_placement(device_map, device, tensor_parallel)
     workers = Workers.of_launch(together=True) if tensor_parallel else Workers()
+    dtype = workers.on_main(lambda: resolve_dtype(dtype, device))  # one for all processes
     loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map, tensor_parallel)
+    if workers.main:
+        print(provenance.line(loaded))
     schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed, any_model) if schedule.layers else None
     same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision, any_model=any_model) if memory else None

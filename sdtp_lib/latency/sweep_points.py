@@ -18,6 +18,7 @@ from .. import paths, results
 from ..errors import Failed
 from ..markdown import Markdown
 from ..models import provenance
+from ..models.dtypes import resolve_dtype
 from ..options import MODES
 from ..pruning.schedule import PRESET_NAMES
 from ..text_files import check_apart
@@ -62,6 +63,7 @@ def measure_point(profile_name: str, model: str, config: str, length: int, mode:
         ValueError, FileNotFoundError: as `latency.sweep.profile`.
         Failed: if the point failed, out of memory for instance; the file says so too.
     """
+    options["dtype"] = resolve_dtype(options.get("dtype", "auto"), options.get("device"))
     which = {"model": model, "mode": mode, **options, "device": provenance.environment_record()["device"]}
     digest = hashlib.sha256(json.dumps(which, sort_keys=True, default=str).encode()).hexdigest()[:8]
     file = paths.results(profile_name) / FOLDER / f"{Path(model).name}_{config}_{length}_{digest}.json"

@@ -16,7 +16,7 @@ FAR_POINTS = 15.0  # gap from which random choice counts as clearly worse
 LENGTHS = " ".join(map(str, paper.TABLE2))
 PROFILE = (
     "`sdtp profile --mode end2end --config {config} --model mistral-7b --lengths {lengths} "
-    "--output results/latency_7b/latency_results_{config}.json`"
+    "--output runs/latency_7b/results/latency_results_{config}.json`"
 )
 SWEEP = PROFILE.format(config="keep09", lengths=LENGTHS)
 NOTEBOOK = "`sdtp reproduce --profile paper --only {}`"

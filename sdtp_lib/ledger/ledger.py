@@ -1,4 +1,4 @@
-"""results/REPRODUCTION.md: every claim of the paper beside what was measured here, and an honest status.
+"""REPRODUCTION.md: every claim of the paper beside what was measured here, and an honest status.
 
 RESULT_FILES is the one table of which notebook writes which file. A file is `{"metadata": provenance.metadata(...),
 "data": {...}}` with a Markdown table and, where it is drawn, a picture of the same stem; latency files have their own.
@@ -28,7 +28,7 @@ CONTROL_ON_DEMO = {True: "holds on the demo", False: "does not hold on the demo"
 
 @dataclass(frozen=True)
 class ResultFile:
-    """A result file below `results/<profile>/`: the notebook that writes it, and the layout of its `data`."""
+    """A result file below a profile's results: the notebook that writes it, and the layout of its `data`."""
 
     notebook: str
     data: str
@@ -96,8 +96,8 @@ RESULT_FILES = {
 
 INTRODUCTION = """# Reproduction ledger
 
-Written by `sdtp reproduce`; do not edit. Paper: *Saliency-driven Dynamic Token Pruning for Large Language
-Models*, arXiv 2504.04514v2.
+Written by `sdtp reproduce` and `make store`; do not edit. Paper: *Saliency-driven Dynamic Token Pruning for Large
+Language Models*, arXiv 2504.04514v2.
 
 **Numbers of the demo are never the paper's.** The demo is a small model trained on this project's own synthetic
 texts, and its latency is that of a scaled-down random-weight model. It can show that an effect exists, not how
@@ -108,6 +108,9 @@ large it is in a 7B model. The status says which is which:
 - *measured*: on the model named in the row, or counted for its exact shape;
 - *not run*: nobody has run it here; the last column is the command that would, where there is one yet.
 """
+
+STORED = " (stored)"
+MIXED = f"Rows marked *{STORED.strip()}* are the repository's, the others of the last run of their profile.\n"
 
 DISAGREEMENTS = """## What does not add up in the paper
 
@@ -135,8 +138,12 @@ Nothing here was tuned to these.
 """
 
 
-def write_ledger(profile: str = "demo") -> Path:
-    """Write results/REPRODUCTION.md from the result files of every profile that has some, `profile` first.
+def write_ledger(profile: str = "demo", stored: bool = False) -> Path:
+    """Write the ledger from the result files of every profile that has some.
+
+    Args:
+        profile: whose run it is; its rows come first.
+        stored: write results/REPRODUCTION.md, from what the repository stores alone.
 
     Returns:
         The ledger's path.
@@ -144,14 +151,16 @@ def write_ledger(profile: str = "demo") -> Path:
     Raises:
         ValueError: for an unknown profile, or naming a result file that is damaged or not laid out as expected.
     """
-    tables = ledger_tables(profile)
+    tables = ledger_tables(profile, stored)
     counts = Counter(row["Status"] for row, _ in tables[CLAIMS_TITLE])
     summary = ", ".join(f"{counts[status]} {status}" for status in (*ON_DEMO.values(), MEASURED, NOT_RUN))
-    parts = [INTRODUCTION, f"The rows of the first table: {summary}.\n"]
+    behind = [file for rows in tables.values() for _, file in rows if file]
+    mixed = not stored and any(file.is_relative_to(paths.stored(paths.RESULTS)) for file in behind)
+    parts = [INTRODUCTION, *([MIXED] if mixed else []), f"The rows of the first table: {summary}.\n"]
     for title, rows in tables.items():
         parts.append(f"## {title}\n\n{results.markdown_table([row for row, _ in rows])}\n")
     parts += [f"## What runs it in the paper's own setting\n\n{_commands()}\n", plan_section(), DISAGREEMENTS]
-    path = paths.results() / paths.LEDGER
+    path = paths.stored(paths.RESULTS) / paths.LEDGER if stored else paths.ledger(profile)
     results.write_text(path, "\n".join(parts))
     return path
 
@@ -162,24 +171,31 @@ def check_profile(profile: str) -> None:
         raise ValueError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
 
 
-def ledger_tables(profile: str = "demo") -> dict[str, list[tuple[dict, Path | None]]]:
+def ledger_tables(profile: str = "demo", stored: bool = False) -> dict[str, list[tuple[dict, Path | None]]]:
     """The ledger's tables by title: each row, and the result file that answered it (None: counted, or not run).
+
+    Args:
+        profile, stored: see `write_ledger`; a file of a profile's last run goes before the stored one.
 
     Raises:
         ValueError: see `write_ledger`.
     """
     check_profile(profile)
-    profiles = [profile, *(other for other in PROFILES if other != profile)]
+    others = [other for other in PROFILES if other != profile]
+    profiles = [*PROFILES, *({profile} - {*PROFILES})] if stored else [profile, *others]
+    tables = {CLAIMS_TITLE: (CLAIMS, ON_DEMO), CONTROLS_TITLE: (CONTROLS, CONTROL_ON_DEMO),
+              BEYOND_TITLE: (BEYOND, CONTROL_ON_DEMO)}  # fmt: skip
     return {
-        CLAIMS_TITLE: [row for claim in CLAIMS for row in _rows(claim, profiles, ON_DEMO)],
-        CONTROLS_TITLE: [row for claim in CONTROLS for row in _rows(claim, profiles, CONTROL_ON_DEMO)],
-        BEYOND_TITLE: [row for claim in BEYOND for row in _rows(claim, profiles, CONTROL_ON_DEMO)],
+        title: [row for claim in claims for row in _rows(claim, profiles, on_demo, stored)]
+        for title, (claims, on_demo) in tables.items()
     }
 
 
-def _rows(claim: Claim, profiles: Sequence[str], on_demo: Mapping[bool, str]) -> list[tuple[dict, Path | None]]:
+def _rows(
+    claim: Claim, profiles: Sequence[str], on_demo: Mapping[bool, str], stored: bool
+) -> list[tuple[dict, Path | None]]:
     """One row for every profile that has measured the claim, or a single one that says what would."""
-    found = [row for profile in profiles if (row := _finding(claim, profile, on_demo))]
+    found = [row for profile in profiles if (row := _finding(claim, profile, on_demo, stored))]
     if claim.count is not None:
         found.append((claim.count(), "Mistral-7B's shape, counted", MEASURED, None))
     found = found or [(None, None, NOT_RUN, None)]
@@ -191,10 +207,14 @@ def _rows(claim: Claim, profiles: Sequence[str], on_demo: Mapping[bool, str]) ->
     ]
 
 
-def _finding(claim: Claim, profile: str, on_demo: Mapping[bool, str]) -> tuple[str, str, str, Path] | None:
+def _finding(
+    claim: Claim, profile: str, on_demo: Mapping[bool, str], stored: bool
+) -> tuple[str, str, str, Path] | None:
     """(ours, model and machine, status, file) from the first of the claim's files that holds the answer."""
-    for path in (paths.results(profile) / f"{stem}.json" for stem in claim.files):
-        if not path.is_file():
+    home = paths.stored(paths.RESULTS, profile)
+    for name in (f"{stem}.json" for stem in claim.files):
+        path = home / name if stored else paths.find_results(profile, name)
+        if path is None or not path.is_file():
             continue
         document = results.read_json(path)
         try:
@@ -205,6 +225,7 @@ def _finding(claim: Claim, profile: str, on_demo: Mapping[bool, str]) -> tuple[s
             raise ValueError(f"result file {path} is not laid out as expected, {reason}") from None
         if finding is not None:
             machine = ", ".join(str(metadata[key]) for key in ("model", "dtype", "device") if metadata.get(key))
+            machine += STORED if not stored and path.is_relative_to(home) else ""
             return finding.text, machine, on_demo[finding.holds] if profile in ON_THE_DEMO else MEASURED, path
     return None
 

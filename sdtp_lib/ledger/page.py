@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from .. import paths, results
 from ..html_page import content_hash, templates
 from ..text_files import check_apart, read_text
-from .ledger import DISAGREEMENTS, INTRODUCTION, RESULT_FILES, check_profile, ledger_tables
+from .ledger import DISAGREEMENTS, INTRODUCTION, PROFILES, RESULT_FILES, check_profile, ledger_tables
 
 STORED = "demo"  # the profile that the repository's own notebooks are stored with
 NUMBERED = "[0-9][0-9]_*.ipynb"
@@ -34,7 +34,8 @@ def write_page(output: str | os.PathLike, profile: str = "demo") -> None:
     """
     check_profile(profile)
     results.check_output(output)
-    measured = (file for file in paths.results(profile).rglob("*") if file.suffix in READ)
+    homes = paths.places(paths.RESULTS, profile)
+    measured = (file for home in homes for file in home.rglob("*") if file.suffix in READ)
     check_apart(output, *paths.NOTEBOOKS.glob(NUMBERED), *measured)
     results.write_text(output, page(profile, Path(output).absolute().parent))
 
@@ -48,7 +49,7 @@ def page(profile: str, folder: Path) -> str:
     environment, markdown = templates(), _markdown()
     environment.filters["markdown"] = lambda text: Markup(markdown.renderInline(str(text or "-")))
     style = environment.get_template("report.css").render()
-    ledger = {title: [(row, _behind(file, folder)) for row, file in rows]
+    ledger = {title: [(row, _behind(file, [*PROFILES, profile], folder)) for row, file in rows]
               for title, rows in ledger_tables(profile).items()}  # fmt: skip
     return environment.get_template("report.html").render(
         profile=profile, ledger=ledger, sections=parts, style=Markup(style), style_hash=content_hash(style),
@@ -59,8 +60,7 @@ def page(profile: str, folder: Path) -> str:
 
 def outputs_of(notebook: Path, profile: str) -> Path | None:
     """Where a notebook's outputs of a profile are: its executed copy, or, for the demo, the repository's own."""
-    executed = paths.results(profile) / "notebooks" / notebook.name
-    return executed if executed.is_file() else notebook if profile == STORED else None
+    return paths.find_results(profile, f"notebooks/{notebook.name}") or (notebook if profile == STORED else None)
 
 
 def read_section(notebook: Path, profile: str, folder: Path) -> dict | None:
@@ -72,9 +72,9 @@ def read_section(notebook: Path, profile: str, folder: Path) -> dict | None:
     if source is None and not files:
         return None
     title, items = from_notebook(source or notebook, profile, folder)
-    items = items if source else from_files(files, profile, folder)
+    items = items if source else from_files([*files.values()], profile, folder)
     links = [("notebook", link(source or notebook, folder))]
-    links += [(file.relative_to(paths.results(profile)).as_posix(), link(file, folder)) for file in files]
+    links += [(name, link(file, folder)) for name, file in files.items()]
     return {"id": f"notebook-{notebook.name[:2]}", "title": title, "links": links, "items": items, "kept": bool(source)}
 
 
@@ -112,19 +112,19 @@ def from_files(files: list[Path], profile: str, folder: Path) -> list[dict]:
     items, markdown = [], _markdown()
     for file in files:
         item = {"heading": file.stem, "links": _figure_links([file.stem], profile, folder)}
-        picture = paths.figures(profile) / f"{file.stem}.png"
+        picture = paths.find_figure(profile, f"{file.stem}.png")
         if file.suffix == ".md":
             items.append({**item, "table": Markup(markdown.render(read_text(file)))})
-        elif picture.is_file():
+        elif picture:
             items.append({**item, "picture": _encoded(picture.read_bytes()), "name": file.stem})
     return items
 
 
-def result_files(number: str, profile: str) -> list[Path]:
-    """The files of a profile that notebook `number` wrote, as far as they are there."""
+def result_files(number: str, profile: str) -> dict[str, Path]:
+    """Name -> file of all that notebook `number` wrote for a profile, as far as they are there."""
     stems = [stem for pattern, file in RESULT_FILES.items() if file.notebook == number for stem in expanded(pattern)]
-    files = [paths.results(profile) / f"{stem}.{kind}" for stem in stems for kind in ("json", "jsonl", "md")]
-    return [file for file in files if file.is_file()]
+    names = [f"{stem}.{kind}" for stem in stems for kind in ("json", "jsonl", "md")]
+    return {name: file for name in names if (file := paths.find_results(profile, name))}
 
 
 def expanded(pattern: str) -> list[str]:
@@ -140,21 +140,23 @@ def link(target: Path, folder: Path) -> str:
 
 def _figure_links(saved: list[str], profile: str, folder: Path) -> list[tuple[str, str]]:
     """The numbers and the picture file of figures that a cell saves, as far as they are there."""
-    files = [file for name in saved for file in (paths.results(profile) / f"{name}.json",
-                                                 paths.figures(profile) / f"{name}.png")]  # fmt: skip
-    return [(file.name, link(file, folder)) for file in files if file.is_file()]
+    files = [file for name in saved for file in (paths.find_results(profile, f"{name}.json"),
+                                                 paths.find_figure(profile, f"{name}.png"))]  # fmt: skip
+    return [(file.name, link(file, folder)) for file in files if file]
 
 
-def _behind(file: Path | None, folder: Path) -> Mapping[str, str]:
+def _behind(file: Path | None, profiles: Sequence[str], folder: Path) -> Mapping[str, str]:
     """Links to the file behind a number of the ledger and to the notebook that writes it."""
     if file is None:
         return {}
-    below = file.relative_to(paths.results())
-    stem = below.relative_to(below.parts[0]).with_suffix("").as_posix()
+    homes = {home: profile for profile in profiles for home in paths.places(paths.RESULTS, profile)}
+    home = next(home for home in homes if file.is_relative_to(home))
+    profile, name = homes[home], file.relative_to(home)
+    stem = name.with_suffix("").as_posix()
     number = next(entry.notebook for pattern, entry in RESULT_FILES.items() if stem in expanded(pattern))
     notebook = next(iter(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb"))))
-    source = outputs_of(notebook, below.parts[0]) or notebook
-    return {f"notebook {number}": link(source, folder), below.as_posix(): link(file, folder)}
+    source = outputs_of(notebook, profile) or notebook
+    return {f"notebook {number}": link(source, folder), f"{profile}/{name.as_posix()}": link(file, folder)}
 
 
 def _encoded(picture: bytes) -> str:

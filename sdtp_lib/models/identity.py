@@ -44,6 +44,15 @@ def remember(model: nn.Module, folder: Path) -> None:
         model.stored_fingerprint = (loaded, stored)
 
 
+def keep_identity(model: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """What `change` makes of a model, known by the fingerprint that it had before: of another dtype, or elsewhere."""
+    stored = fingerprint(model)
+    model = change(model)
+    if (loaded := fingerprint(model)) != stored:
+        model.stored_fingerprint = (loaded, stored)
+    return model
+
+
 def check_same_weights(pruner: nn.Module, model: nn.Module) -> None:
     """Raise ValueError if a pruner says that it was trained on other weights than the model has."""
     if trained_on(pruner, model) is False:

@@ -1,7 +1,4 @@
-"""Loading models and pruners: random-weight shapes, the demo model, local folders, and the Hub.
-
-Latency, memory and FLOPs do not depend on the weights, so a shape is enough to measure them.
-"""
+"""Loading models and pruners by name: shapes, the demo models, models of packages, folders, GGUF files, and the Hub."""
 
 from __future__ import annotations
 
@@ -14,47 +11,28 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from .. import options as choices
-from .. import paths
+from ..launcher import is_main
 from ..pruning.schedule import PruningSchedule
 from ..scorers.token_pruner import TokenPruner
-from .identity import check_same_weights, note_pruner, remember
-from .model_files import build_of, check_folder, first_line, has_tokenizer, tokenizer_of
-from .placement import check_placement, layout, spread
+from .dtypes import DTYPES, resolve_dtype
+from .gguf_files import GGUFFile
+from .identity import check_same_weights, keep_identity, note_pruner, remember
+from .model_files import build_of, check_folder, first_line, has_tokenizer, is_gguf, tokenizer_of
+from .names import DEMOS, local_path
+from .packages import PACKAGES
+from .placement import check_placement, layout, pick_device, spread
+from .provenance import line
+from .shapes import SHAPES, random_model
+from .shipped_pruners import check_given, pruner_folder, with_pruners
 from .workers import Workers
-
-SHAPES = {
-    "scaled-mistral": dict(
-        hidden_size=512, intermediate_size=1792, num_hidden_layers=32, num_attention_heads=8, num_key_value_heads=2,
-        vocab_size=32000, rope_theta=1e6, sliding_window=None, max_position_embeddings=131072,
-    ),
-    "mistral-7b": dict(
-        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
-        vocab_size=32000, rope_theta=1e6, sliding_window=None, max_position_embeddings=131072,
-    ),
-}  # fmt: skip
-DEMOS = ("demo", "demo-dense")
-DTYPES = {name: getattr(torch, name) for name in choices.DTYPES}
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or the GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: naming a device that torch does not know or that is not there.
-    """
-    try:
-        return torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device {device!r} is unknown to this torch or not there") from None
 
 
 def load_model(
     name: str | os.PathLike,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     device: str | torch.device | None = None,
     revision: str | None = None,
     seed: int = 0,
@@ -67,10 +45,10 @@ def load_model(
     is loaded.
 
     Args:
-        name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, `demo-dense`, a local folder, or a Hub name
-            `owner/model`.
-        dtype: one of `DTYPES`.
-        device: see `pick_device`.
+        name: a shape of `SHAPES` (random weights, no tokenizer), `demo`, `demo-dense`, a model of
+            `packages.PACKAGES`, a local folder, a GGUF file, or a Hub name `owner/model`.
+        dtype: of the weights: one of `DTYPES`, or `auto`, see `models.dtypes.resolve_dtype`.
+        device: see `models.placement.pick_device`.
         revision: commit to load from the Hub.
         seed: of a shape's random weights.
         device_map: lays the model over several devices in place of one, see `models.placement.check_placement`.
@@ -85,37 +63,46 @@ def load_model(
             that does not load, or damaged weights.
         FileNotFoundError: if the folder, its safetensors weights, or the Hub's model cannot be found.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     check_placement(device_map, device, tensor_parallel)
     placed, where = bool(device_map or tensor_parallel), layout(device_map, tensor_parallel)
+    weights = DTYPES[resolve_dtype(dtype, device)]
     device, name = torch.device("cpu") if placed else pick_device(device), os.fspath(name)
-    demos = dict(zip(DEMOS, (paths.DEMO_CHECKPOINT, paths.DENSE_CHECKPOINT), strict=True))
+    path, label = None if name in SHAPES else local_path(name), name
     if name in SHAPES:
-        make = partial(_random_model, MistralConfig(**SHAPES[name]), DTYPES[dtype], device, seed)
-        model, tokenizer, label = _split(make, DTYPES[dtype], where) if tensor_parallel else make(), None, name
-        model = spread(model, device_map) if device_map else model
-    elif name in demos or os.path.exists(name):
-        model, tokenizer = _from_folder(Path(demos.get(name, name)), DTYPES[dtype], where)
-        label = name
+        make = partial(random_model, name, weights, device, seed)
+        model, tokenizer = _made(make, weights, where, device_map, tensor_parallel), None
+    elif path and is_gguf(path):
+        file = GGUFFile(path)
+        model, tokenizer = _made(file.model, weights, where, device_map, tensor_parallel), file.tokenizer
+    elif path:
+        model, tokenizer = _from_folder(path, weights, where)
     elif name.count("/") == 1 and name[0] not in "./~":
-        model, tokenizer = _from_hub(name, revision, DTYPES[dtype], where)
+        model, tokenizer = _from_hub(name, revision, weights, where)
         label = f"{name}@{_home(name, revision).name}"  # the cache calls a commit's folder by it
     elif os.sep in name:
         raise FileNotFoundError(f"model folder {name} does not exist")
     else:
-        known = ", ".join([*demos, *SHAPES])
-        raise ValueError(f"unknown model {name!r}; known: {known}, a folder, or owner/model on the Hub")
+        known = ", ".join([*DEMOS, *PACKAGES, *SHAPES])
+        raise ValueError(f"unknown model {name!r}; known: {known}, a folder, a GGUF file, or owner/model on the Hub")
     model.name_or_path = label
     model = model if placed else model.to(device)
     return model.eval().requires_grad_(False), tokenizer
 
 
 def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLike) -> None:
-    """Raise ValueError for a model with real weights without the folder of a trained pruner; asked before it loads."""
-    if folder is None and os.fspath(model) not in (*DEMOS, *SHAPES):
-        known = ", ".join((*DEMOS, *SHAPES))
-        raise ValueError(f"model {os.fspath(model)!r} needs the folder of a trained pruner; without one go {known}")
+    """Refuse a pruner that is not there, or none for a model that comes with none; asked before the model loads.
+
+    Whether a folder or a file holds weights that come with one shows when they are loaded.
+    """
+    check_given(folder)
+    name = os.fspath(model)
+    if folder is None and name not in (*with_pruners(), *SHAPES) and local_path(name) is None:
+        raise _without_pruner(name)
+
+
+def _without_pruner(name: str) -> ValueError:
+    known = ", ".join((*with_pruners(), *SHAPES))
+    return ValueError(f"model {name!r} needs the folder of a trained pruner; without one go {known}")
 
 
 def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
@@ -127,10 +114,27 @@ def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
     Raises:
         ValueError, FileNotFoundError: also as `check_folder`.
     """
-    if os.path.exists(name):
-        check_folder(Path(name))
-    if name in SHAPES or (os.path.isdir(name) and not has_tokenizer(Path(name))):
+    path = None if name in SHAPES else local_path(name)
+    if path and not is_gguf(path):
+        check_folder(path)
+    if name in SHAPES or (path and path.is_dir() and not has_tokenizer(path)):
         raise ValueError(f"model {os.fspath(name)} has no tokenizer, so {purpose}")
+
+
+def load_with_tokenizer(
+    name: str | os.PathLike, dtype: str, device: str | torch.device | None = None, revision: str | None = None,
+    device_map: str | Mapping[str, int | str] | None = None, tensor_parallel: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
+    """What `load_model` gives, of a model that can read text; the main process prints which.
+
+    Raises:
+        ValueError: also if the model has no tokenizer.
+    """
+    check_reads_text(name, "it cannot be evaluated")
+    found = load_model(name, dtype, device, revision, device_map=device_map, tensor_parallel=tensor_parallel)
+    if is_main():
+        print(line(found[0]))
+    return found
 
 
 def load_pruner(
@@ -139,9 +143,11 @@ def load_pruner(
 ) -> TokenPruner:  # fmt: skip
     """The pruner of a folder, on the model's device and in its dtype.
 
-    Without a folder a demo model gets the paper's pruner that it is shipped with, a shape a seeded random one.
+    Without a folder a model gets the pruner that is shipped for its weights, a demo model the paper's, a shape a
+    seeded random one.
 
     Args:
+        folder: of a pruner, or the design of one that is shipped for the model, see `shipped_pruners.DESIGNS`.
         any_model: take a pruner also if it says that it was trained on a model with other weights.
 
     Raises:
@@ -149,12 +155,10 @@ def load_pruner(
             a model with real weights.
         FileNotFoundError: if the folder or a file in it is missing.
     """
-    hidden_size = model.config.hidden_size
-    check_pruner_named(folder, model.name_or_path)
-    if folder is None:
-        folder = {"demo": paths.DEMO_PRUNER, "demo-dense": paths.QUESTION_PRUNERS / "demo-dense" / "paper"}.get(
-            model.name_or_path
-        )
+    hidden_size, name = model.config.hidden_size, model.name_or_path
+    folder = pruner_folder(folder, model)
+    if folder is None and name not in SHAPES:
+        raise _without_pruner(name)
     if folder is not None:
         pruner = TokenPruner.from_pretrained(folder)
     else:
@@ -169,11 +173,15 @@ def load_pruner(
     return pruner.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False)
 
 
-def _random_model(config: MistralConfig, dtype: torch.dtype, device: torch.device, seed: int) -> PreTrainedModel:
-    """Seeded random weights, made on the device and in the dtype they are used in."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
-        torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+def _made(
+    make: Callable[[], PreTrainedModel], dtype: torch.dtype, where: Mapping,
+    device_map: str | Mapping[str, int | str] | None, tensor_parallel: bool,
+) -> PreTrainedModel:  # fmt: skip
+    """A model that is made here rather than read from safetensors, in its dtype and its place."""
+    if tensor_parallel:
+        return _split(make, dtype, where)
+    model = keep_identity(make(), lambda made: made.to(dtype))
+    return keep_identity(model, partial(spread, device_map=device_map)) if device_map else model
 
 
 def _split(make: Callable[[], PreTrainedModel], dtype: torch.dtype, where: Mapping) -> PreTrainedModel:

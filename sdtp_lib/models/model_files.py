@@ -20,6 +20,7 @@ from transformers import (
 
 from ..pruning.families import FAMILIES
 
+GGUF_SUFFIX = ".gguf"
 INDEX_FILE, WEIGHTS_FILE = "model.safetensors.index.json", "model.safetensors"
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 # File that gives a folder away -> what it is, and what to do.
@@ -28,7 +29,6 @@ OTHERS = {
     "save that, and give its folder",
     "modules.json": "holds a sentence-transformers model, which generates no text; give a causal language model",
 }
-GGUF = "is in GGUF; give the folder of the safetensors weights that it was made from"
 # Text models inside larger ones: the larger one's names of weights -> the text model's own.
 TEXT_NAMES = {
     r"^(model\.)?(language_model|text_model)\.(model\.)?(?!lm_head)": "model.",
@@ -57,16 +57,17 @@ def check_folder(folder: Path) -> None:
         ValueError: for a file, or a folder of something else; the message names it.
     """
     if folder.is_file():
-        what = GGUF if folder.suffix == ".gguf" else "is a file; give the folder that holds config.json and the weights"
-        raise ValueError(f"model {folder} {what}")
+        raise ValueError(
+            f"model {folder} is a file; give the folder that holds config.json and the weights, or a file {GGUF_SUFFIX}"
+        )
     if not folder.is_dir():
         raise FileNotFoundError(f"model folder {folder} does not exist")
     for name, what in OTHERS.items():
         if (folder / name).is_file():
             raise ValueError(f"model folder {folder} {what}")
-    names, gguf = {path.name for path in folder.iterdir()}, any(folder.glob("*.gguf"))
+    names, gguf = {path.name for path in folder.iterdir()}, sorted(folder.glob(f"*{GGUF_SUFFIX}"))
     if gguf and not any(folder.glob("*.safetensors")):
-        raise ValueError(f"model folder {folder} {GGUF}")
+        raise ValueError(f"model folder {folder} is in GGUF; name the file: {gguf[0]}")
     if "config.json" not in names:
         raise FileNotFoundError(f"model folder {folder} has no config.json")
     weights = sorted(name for name in names if name.endswith(".safetensors"))
@@ -82,6 +83,11 @@ def check_folder(folder: Path) -> None:
         )
     if missing := sorted(needed - names):
         raise FileNotFoundError(f"model folder {folder} has no {missing[0]}, which {INDEX_FILE} names")
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether it is a file that has the name of a GGUF file."""
+    return path.suffix == GGUF_SUFFIX and path.is_file()
 
 
 def weights_index(folder: Path) -> dict[str, str]:
@@ -168,12 +174,19 @@ def tokenizer_of(source: str | os.PathLike, vocabulary: int, **where) -> PreTrai
         OSError: if there is none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, padding_side="left", **where)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
     except OSError:
         raise
     except Exception as error:  # a file from anywhere brings about anything; missing libraries, ImportError
         remedy = "save it as tokenizer.json where it loads (tokenizer.save_pretrained)"
         raise ValueError(f"the tokenizer of model {source} does not load: {first_line(error)}; {remedy}") from None
+    return fit_tokenizer(tokenizer, source, vocabulary)
+
+
+def fit_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, source: str | os.PathLike, vocabulary: int
+) -> PreTrainedTokenizerBase:
+    """The same tokenizer, which pads on the left, by a token that the model knows; ValueError as `tokenizer_of`."""
     if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_ids)):  # made up by transformers for want of files
         raise ValueError(f"the tokenizer of model {source} has no vocabulary; its tokenizer.json is missing")
     if tokenizer.vocab_size > vocabulary:
@@ -182,6 +195,7 @@ def tokenizer_of(source: str | os.PathLike, vocabulary: int, **where) -> PreTrai
         )
     known = ("pad_token", "eos_token", "unk_token", "bos_token")
     fit = (getattr(tokenizer, name) for name in known if (getattr(tokenizer, f"{name}_id") or 0) < vocabulary)
+    tokenizer.padding_side = "left"
     tokenizer.pad_token = next((token for token in fit if token is not None), None)
     return tokenizer
 

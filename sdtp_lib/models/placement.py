@@ -14,6 +14,18 @@ from ..launcher import processes
 from ..options import DEVICE_MAPS
 
 
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: naming a device that torch does not know or that is not there.
+    """
+    try:
+        return torch.empty(0, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device {device!r} is unknown to this torch or not there") from None
+
+
 def check_placement(
     device_map: str | Mapping[str, int | str] | None,
     device: str | torch.device | None = None,

@@ -1,22 +1,21 @@
-"""What every result file carries of the run that made it: model, schedule, pruner, device, versions and commit."""
+"""What every result file carries of the run that made it: model, schedule, pruner, device, versions, code."""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import paths
+from .code_version import code_version
 from .identity import pruner_record, pruners_of
 
 LOADED = object()  # stands for the pruners that were loaded for a model
 
 
 def environment_record(model: Any = None) -> dict[str, Any]:
-    """Device, versions and commit of this run, as plain JSON values; of a model laid over several also which `devices`.
+    """Device, versions and code of this run, as plain JSON values; of a model laid over several also which `devices`.
 
     Args:
         model: whose `device` counts; anything without one stands for the GPU if there is one, else the CPU.
@@ -26,14 +25,14 @@ def environment_record(model: Any = None) -> dict[str, Any]:
     device = getattr(model, "device", None) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     places = getattr(model, "hf_device_map", None) or {}
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device": _device_name(device),
         **({"devices": sorted(map(str, {*places.values()}))} if len({*places.values()}) > 1 else {}),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        **_commit(),
+        **code_version(),
     }
 
 
@@ -44,30 +43,47 @@ def metadata(
 
     Args:
         profile: name of the profile, or None outside of one.
-        model: a loaded model or the name of one; of a local folder only the last part is recorded.
+        model: a loaded model or the name of one; of a local folder or file only the last part is recorded.
         dtype: by default the model's own.
         schedule: a `PruningSchedule`, or None.
         pruner: the scorer that pruned, or None, see `models.identity.pruner_record`; by default those that
             `models.load_pruner` has loaded for the model so far.
         details: further JSON values, such as seeds and repeats.
     """
-    name = str(getattr(model, "name_or_path", model))
     if pruner is LOADED:
         pruner = pruners_of(model)
         pruner = pruner[0] if len(pruner) == 1 else pruner or None
     else:
         pruner = pruner_record(pruner, model)
-    if dtype is None and hasattr(model, "dtype"):
-        dtype = str(model.dtype).removeprefix("torch.")
     return {
         "profile": profile,
-        "model": Path(name).name if os.path.isdir(name) else name,
-        "dtype": dtype,
+        "model": _name(model),
+        "dtype": dtype or _dtype(model),
         "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
         "pruner": pruner,
         **details,
         **environment_record(model),
     }
+
+
+def line(model: Any) -> str:
+    """What runs, in a line for the terminal: the model, its number format, which may be this machine's, the device."""
+    return f"{_name(model)} in {_dtype(model)} on {_device_name(model.device)}"
+
+
+def _name(model: Any) -> str:
+    name = str(getattr(model, "name_or_path", model))
+    return Path(name).name if os.path.exists(name) else name
+
+
+def _dtype(model: Any) -> str | None:
+    return str(model.dtype).removeprefix("torch.") if hasattr(model, "dtype") else None
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
 
 
 def _cpu_name() -> str:
@@ -77,18 +93,3 @@ def _cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> dict[str, Any]:
-    """The repository's commit and whether the library differs from it; nothing outside a checkout."""
-    if not (paths.ROOT / ".git").exists():  # an installed copy must not report a repository around it
-        return {"commit": None, "modified": None}
-    try:
-        return {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain", "--", "sdtp_lib"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(paths.ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

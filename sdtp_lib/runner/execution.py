@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from nbstripout import strip_output
 
 from .. import paths, results
 from ..errors import Failed
+from ..models.code_version import CODE, code_version
 
 VOLATILE = [
     "metadata.papermill", "metadata.widgets", "metadata.language_info.version",
@@ -99,7 +101,7 @@ def _without_folders(value: Any) -> Any:
         return value
     value = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", value)
     names = {
-        paths.results(): "results", paths.figures(): "figures",  # these may lie inside the next ones
+        **{folder: kind for kind in paths.MOVED if (folder := paths.moved_to(kind))},  # may lie inside the next ones
         sys.prefix: "<python>", sys.base_prefix: "<python>", paths.ROOT: ".", Path.home(): "~",
     }  # fmt: skip
     for folder, name in names.items():
@@ -109,10 +111,13 @@ def _without_folders(value: Any) -> Any:
 
 @contextmanager
 def kernel_environment(extra: dict[str, str]) -> Iterator[None]:
-    """Set the variables that kernels inherit, and put the old ones back; kernels have another working folder."""
+    """Set the variables that kernels inherit, and put the old ones back.
+
+    Kernels have another working folder, and record the code as it is now.
+    """
     before = dict(os.environ)
-    folders = {"SDTP_RESULTS": str(paths.results()), "SDTP_FIGURES": str(paths.figures())}
-    os.environ.update(KERNEL | folders | extra)
+    folders = {paths.MOVED[kind]: str(folder) for kind in paths.MOVED if (folder := paths.moved_to(kind))}
+    os.environ.update(KERNEL | folders | {CODE: json.dumps(code_version())} | extra)
     try:
         yield
     finally:

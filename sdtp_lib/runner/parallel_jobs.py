@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from .. import paths
 from ..errors import sigterm_stops
+from ..models.code_version import NOTEBOOK
 from .execution import NotebookFailed, execute
 from .job import TIMED, Job
 
@@ -39,8 +40,7 @@ def take_shard(jobs: Sequence[Job], shard: str) -> list[Job]:
     for job in chosen:
         for other in job.needs(jobs):
             if other not in chosen and not other.is_done():
-                profile = job.executed.parent.parent.name
-                first = f"sdtp reproduce --profile {profile} --only {other.number}"
+                first = f"sdtp reproduce --profile {job.profile} --only {other.number}"
                 raise ValueError(
                     f"{job.notebook.name} needs {other.notebook.name} of another shard; run `{first}` first"
                 )
@@ -96,7 +96,7 @@ def run_side_by_side(jobs: Sequence[Job], count: int) -> None:
     Raises:
         NotebookFailed: at the end, naming every notebook that failed and those that had needed one of them.
     """
-    waiting, running, problems = list(jobs), {}, {}
+    waiting, running, problems = sorted(jobs, key=Job.turn), {}, {}
     count = max(1, min(count, len(jobs)))  # who asks for more shares the machine among those that there are
     shares, children = gpu_shares(count), Children()
     free, apart = list(range(count)), len({*shares} - {None}) == count
@@ -154,6 +154,7 @@ def _environment(gpus: str | None, count: int) -> dict[str, str]:
 
 def _run(job: Job, environment: dict[str, str], children: Children) -> tuple[str, str | None]:
     """Execute one notebook; returns its digest and what went wrong, None if nothing did."""
+    environment = {**environment, NOTEBOOK: job.notebook_digest()}
     digest, task = job.digest(), [str(job.notebook), str(job.executed), job.parameters]
     status, errors = children.run([sys.executable, "-m", __name__, json.dumps(task)], environment)
     if status == 0:

@@ -70,7 +70,7 @@ def plan(profile: str, only: str | None = None) -> list[Job]:
             )
     folder = paths.results(profile) / "notebooks"
     return [
-        Job(notebook, parameters, folder / f"{notebook.stem}{label}.ipynb")
+        Job(notebook, parameters, folder / f"{notebook.stem}{label}.ipynb", profile)
         for notebook in chosen
         for label, parameters in runs(notebook, profile).items()
     ]

@@ -194,9 +194,10 @@ def _pickle_hint(folder: Path) -> str:
 
 
 def folder_name(folder: Path) -> str:
-    """A pruner's folder as it is recorded: `demo` and `demo-dense/paper` are shipped ones, others the last part."""
+    """A pruner's folder as it is recorded: `demo`, `demo-dense/paper` and the like are shipped ones."""
     folder = folder.resolve()
     if folder == paths.DEMO_PRUNER.resolve():
         return "demo"
-    shipped = paths.QUESTION_PRUNERS.resolve()
-    return folder.relative_to(shipped).as_posix() if folder.is_relative_to(shipped) else folder.name
+    homes = (home.resolve() for home in (paths.QUESTION_PRUNERS, paths.PRUNERS))
+    home = next((home for home in homes if folder.is_relative_to(home)), folder.parent)
+    return folder.relative_to(home).as_posix()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -16,10 +15,12 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.corpora import demo_pairs, dolly_pairs
+from ..data.chat import template_digest, uses_template
+from ..data.pairs import CORPORA, training_pairs
 from ..data.samples import Batch, Sample, encode_pairs
 from ..models.identity import fingerprint
-from ..models.loading import DEMOS, check_reads_text, load_model
+from ..models.loading import SHAPES, check_reads_text, load_model
+from ..models.names import local_path
 from ..models.workers import Workers
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
@@ -30,7 +31,6 @@ from .batch_forward import target_logits
 from .marks import MANIFEST_FILE, Marks, MarksWriter, load_marks
 
 TARGETS = ("answer", "all")
-CORPORA = ("demo", "demo-dense", "dolly")  # data that need no file; all else is read as Dolly's
 SHARD_SIZE = 64
 
 
@@ -133,6 +133,7 @@ def mark(
     schedule: str = "paper",
     layers: Sequence[int] | str | None = None,
     batch_size: int = 4,
+    chat_template: bool | None = None,
     dtype: str = "float32",
     device: str | None = None,
     revision: str | None = None,
@@ -143,7 +144,7 @@ def mark(
 
     Args:
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
-        data: "demo", "demo-dense", "dolly", a Hub name, or a file or folder with Dolly's JSONL.
+        data: "demo", "demo-dense", "dolly", a Hub name, or a file or folder with JSONL, see `data.pairs.read_pairs`.
         num_samples: prompts to mark.
         output: folder of the marks; may hold unfinished marks of the very same settings.
         target: see `token_saliency`.
@@ -152,9 +153,11 @@ def mark(
         schedule: preset whose stages' layers are marked, unless
         layers: names them, or is "all".
         batch_size: prompts in one pass.
+        chat_template: whether prompts go into the model's chat template, see `encode_pairs`; None: if it has one.
 
     Raises:
-        ValueError, FileNotFoundError: for an unknown name, a number out of range, bad records, an output that is the
+        ValueError, FileNotFoundError: for an unknown name, a number out of range, bad records, chats without a template
+            for them, an output that is the
             data or the model, or a folder of other marks, before anything is written; for saliency that is not finite,
             naming the sample.
         OSError: for an output that cannot be written, before a model is loaded.
@@ -165,7 +168,7 @@ def mark(
     check_seed(seed)
     if target not in TARGETS:
         raise ValueError(f"unknown saliency target {target!r}; known: {', '.join(TARGETS)}")
-    check_apart(output, None if data in CORPORA else data, None if model in DEMOS else model)
+    check_apart(output, None if data in CORPORA else data, None if model in SHAPES else local_path(model))
     check_output(output, folder=True)
     check_output(Path(output) / MANIFEST_FILE)
     check_reads_text(model, "there is nothing to mark")
@@ -178,11 +181,14 @@ def mark(
         layers = PruningSchedule.preset(schedule, depth).layers
     layers = list(range(depth) if layers == "all" else layers)
     check_layers(layers, depth)
-    samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples)
+    chat = uses_template(tokenizer, chat_template)
+    samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples, chat)
     settings = {
-        "model": label(network.name_or_path), "fingerprint": fingerprint(network), "dtype": dtype,
+        "model": label(network.name_or_path), "fingerprint": fingerprint(network),
+        "dtype": str(network.dtype).removeprefix("torch."),
         "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": num_samples, "seed": seed,
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
+        "chat_template": template_digest(tokenizer, chat),
         "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
     }  # fmt: skip
     make = partial(MarksWriter, output, settings, samples, SHARD_SIZE)
@@ -228,15 +234,6 @@ def _saliency_of(
     if broken:
         raise ValueError(f"saliency of sample {broken[0]} is NaN or infinite")
     return found
-
-
-def training_pairs(data: str | os.PathLike, num_samples: int, seed: int) -> list[dict]:
-    """Prompts with answers (`id`, `prompt`, `answer`): fresh demo documents, or another corpus in a seeded order."""
-    if data in CORPORA[:2]:
-        return demo_pairs(num_samples, seed, dense=data == "demo-dense")
-    pairs = dolly_pairs() if data == "dolly" else dolly_pairs(data)
-    random.Random(seed).shuffle(pairs)
-    return pairs
 
 
 def label(name: str | os.PathLike) -> str:

@@ -22,7 +22,8 @@ from ..data.records import CHECKPOINT, check
 from ..errors import stopping_waits
 from ..models.checkpoints import load_checkpoint, save_checkpoint
 from ..models.identity import fingerprint
-from ..models.loading import DEMOS, load_model
+from ..models.loading import SHAPES, load_model
+from ..models.names import local_path
 from ..models.workers import Workers
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
@@ -81,7 +82,7 @@ def train(
         OSError: for an output that cannot be written, before a model is loaded.
     """
     recipe, workers = Recipe(**recipe), Workers.of_launch(device)
-    check_apart(output, None if isinstance(marks, Marks) else marks, None if model in DEMOS else model)
+    check_apart(output, None if isinstance(marks, Marks) else marks, None if model in SHAPES else local_path(model))
     check_output(output, folder=True)
     for name in (*FILES, HISTORY_FILE, CHECKPOINT_FILE):
         check_output(Path(output) / name)
@@ -135,6 +136,8 @@ class Trainer:
             "dtype": str(model.dtype).removeprefix("torch."),
             "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
         }  # fmt: skip
+        if "chat_template" in marks.manifest:  # older marks do not say
+            self.settings["chat_template"] = marks.manifest["chat_template"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.pruner = new_pruner(self.adapter.hidden_size, schedule, recipe).to(model.device)

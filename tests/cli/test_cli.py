@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from explorer_data import made_up_demo
 
 from sdtp_lib import cli
 from sdtp_lib.models import loading as models
@@ -27,11 +28,11 @@ TARGETS = {
         "latency_table",
         "--baseline a --sdtp09 b --sdtp08 c --sdtp07 d --mode end2end --lengths 64 --output e.md".split(),
     ),
+    "demo": ("explorer.demo", "demo", ["--prompt-file", "a.txt", "--schedule", "keep08", "--repeats", "1"]),
     "explore": ("explorer.command", "explore", ["--prompt-file", "a.txt", "--output", "b.html", "--answer", "Oslo"]),
     "reproduce": ("runner.reproduce", "reproduce", ["--only", "04", "--resume"]),
 }
-EXPLORED = {"tokens": ["a", "b"], "num_layers": 2, "runs": [{"present": [2, 1]}]}
-SUMMARY = EXPLORED | {
+SUMMARY = made_up_demo() | {
     "average": 50.0,
     "ci95": [30.0, 70.0],
     "tasks": {"mini_qa": {"score": 50.0, "n": 2, "ci95": [25.0, 75.0]}},
@@ -93,7 +94,7 @@ def test_a_failed_notebook_is_status_1(called, capsys):
 
     called("reproduce", NotebookFailed("notebook 04_x.ipynb failed"))
     assert cli.main(["reproduce"]) == 1
-    assert capsys.readouterr().err == "sdtp: error: notebook 04_x.ipynb failed\n"
+    assert capsys.readouterr().err == "sdtp: error: notebook 04_x.ipynb failed; to go on: sdtp reproduce --resume\n"
 
 
 def test_a_bug_is_one_line_too_and_its_traceback_is_shown_when_asked_for(called, capsys, monkeypatch):
@@ -116,7 +117,7 @@ def test_a_bug_is_one_line_too_and_its_traceback_is_shown_when_asked_for(called,
         (["profile", "--mode", "prefill", "--config", "keep06"], "keep06"),
         (["profile", "--mode", "prefill", "--config", "keep09", "--lengths", "long"], "long"),
         (["train", "--marks", "a", "--output", "b", "--without", "cls"], "cls"),
-        (["evaluate", "--tasks", "longbench_mini"], "--method"),
+        (["evaluate", "--method", "full"], "--tasks"),
         (["mark", "--output", "a", "--colour", "red"], "--colour"),
         (["mark", "--out", "a"], "--output"),
     ],
@@ -140,6 +141,7 @@ def test_unknown_names_are_refused_in_one_line(capsys, arguments, word):
         (["train", "--marks", "nothing", "--output", "out"], "nothing"),
         (["mark", "--num-samples", "0", "--output", "out"], "0"),
         (["explore", "--prompt-file", "nothing.txt", "--output", "out.html"], "nothing.txt"),
+        (["demo", "--prompt-file", "nothing.txt"], "nothing.txt"),
         (["report", *TARGETS["report"][2]], "a"),
     ],
 )
@@ -205,7 +207,7 @@ ALONE = "in several processes run mark, train, evaluate, and profile --tensor-pa
     [
         (["reproduce"], ALONE),
         (["profile", "--mode", "prefill", "--config", "none"], ALONE),
-        (["evaluate"], "the following arguments are required: --tasks, --method"),
+        (["evaluate"], "the following arguments are required: --tasks"),
     ],
 )
 def test_several_processes_refuse_alike_and_the_main_one_says_why(monkeypatch, tmp_path, capsys, command, words):

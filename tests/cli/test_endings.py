@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from sdtp_lib import cli, errors
 from sdtp_lib.cli import endings
 from sdtp_lib.cli import options as cli_options
-from sdtp_lib.evaluation import longbench
 from sdtp_lib.models import loading as models
 from sdtp_lib.scorers.files import FILES
 from sdtp_lib.training import saliency
 from sdtp_lib.training import trainer as training
 
 COMMANDS = {
+    "demo": ["--output", "out.html"],
     "mark": ["--output", "out"],
     "train": ["--marks", "marks", "--output", "out"],
     "profile": ["--mode", "prefill", "--config", "keep09", "--output", "out.json"],
@@ -56,7 +56,7 @@ def nothing_loads(monkeypatch, tmp_path):
     def load(*_, **__):
         raise AssertionError("a model was loaded before the refusal")
 
-    for module in (models, saliency, training, longbench):
+    for module in (models, saliency, training):
         monkeypatch.setattr(module, "load_model", load)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -80,7 +80,7 @@ def check_refused(arguments, words, capsys, folder=None):
 
 def test_every_option_that_is_a_number_has_its_range():
     assert {option.removeprefix("--").replace("-", "_") for _, option in NUMBERS} == cli_options.SMALLEST.keys()
-    assert len(NUMBERS) > 15 and len(CHOICES) > 10 and len(WRITTEN) == 7
+    assert len(NUMBERS) > 15 and len(CHOICES) > 10 and len(WRITTEN) == 8
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -187,7 +187,8 @@ def test_an_output_that_is_the_input_is_refused(nothing_loads, capsys):
     (nothing_loads / "mine").write_text("a prompt")
     (nothing_loads / "link").symlink_to("mine")
     for name in ("mine", "link", "./mine"):
-        check_refused(["explore", "--prompt-file", "mine", "--output", name], ["is the input mine"], capsys)
+        for command in ("demo", "explore"):
+            check_refused([command, "--prompt-file", "mine", "--output", name], ["is the input mine"], capsys)
         report = [*COMMANDS["report"][:6], "--sdtp07", "mine", "--mode", "prefill", "--output", name]
         check_refused(["report", *report], ["is the input mine"], capsys)
     assert (nothing_loads / "mine").read_text() == "a prompt"
@@ -231,7 +232,8 @@ def test_every_error_ends_every_command_in_one_line(monkeypatch, capsys, command
     said, _, go_on = said.removesuffix("\n").partition("; to go on: ")
     assert (found, said) == (status, f"sdtp: {line}")
     can = command in ("mark", "train", "profile", "evaluate", "reproduce")
-    assert bool(go_on) == (can and (status >= 130 or getattr(error, "errno", None) in endings.EXHAUSTED))
+    unfinished = isinstance(error, errors.Failed | KeyboardInterrupt)
+    assert bool(go_on) == (can and (unfinished or getattr(error, "errno", None) in endings.EXHAUSTED))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,7 @@ def test_every_error_ends_every_command_in_one_line(monkeypatch, capsys, command
         (["reproduce"], "sdtp reproduce --resume"),
         (["report", *COMMANDS["report"]], None),
         (["explore", *COMMANDS["explore"]], None),
+        (["demo"], None),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(

@@ -89,3 +89,13 @@ def test_explore(family, home, capsys):
     )  # fmt: skip
     assert status == (0, [])
     assert f"{family}-pruner" in out.read_text()
+
+
+def test_demo(family, home, capsys):
+    """Without a pruner: the attention of every family is known."""
+    out = home / f"{family}-demo.html"
+    status = run(
+        capsys, "demo", "--model", home / family, "--new-tokens", 3, "--repeats", 1, "--schedule", "keep07",
+        "--prompt-file", home / "prompt.txt", "--output", out,
+    )  # fmt: skip
+    assert status == (0, []) and "Pruned by attention" in out.read_text()

@@ -18,8 +18,8 @@ from training.test_trainer import trainer, write_marks
 
 from sdtp_lib import PruningSchedule, cli, results
 from sdtp_lib.errors import sigterm_stops
-from sdtp_lib.evaluation import longbench
 from sdtp_lib.latency import sweep_plan as plan
+from sdtp_lib.models import loading
 from sdtp_lib.training import saliency
 from sdtp_lib.training import trainer as training
 from sdtp_lib.training.marks import load_marks
@@ -54,6 +54,7 @@ def options(home, command):
                      "--data", str(home / "records"), "--batch-size", "1"],
         "explore": [*model, "--prompt-file", str(home / "prompt.txt"), "--pruner", str(home / "pruner"),
                     "--new-tokens", "2"],
+        "demo": [*model, "--prompt-file", str(home / "prompt.txt"), "--new-tokens", "2", "--repeats", "1"],
     }[command]  # fmt: skip
 
 
@@ -104,13 +105,14 @@ def check_whole(folder):
             assert path.read_text().endswith("\n") and [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("command", ["mark", "train", "profile", "evaluate", "explore"])
+@pytest.mark.parametrize("command", ["mark", "train", "profile", "evaluate", "explore", "demo"])
 def test_a_disk_that_is_full_at_any_write_is_told_and_leaves_nothing_half_written(home, tmp_path, capsys, command):
     """Also: once there is room, the work goes on from what was written."""
     if command == "explore":
         pruner = training.new_pruner(32, PruningSchedule.preset("keep07", 6), training.Recipe())
         pruner.save_pretrained(home / "pruner")
-    name, writes = {"mark": "out", "train": "out", "explore": "out.html"}.get(command, "out.json"), 0
+    names = {"mark": "out", "train": "out", "explore": "out.html", "demo": "out.html"}
+    name, writes = names.get(command, "out.json"), 0
     while True:
         writes += 1
         output = tmp_path / str(writes) / name
@@ -224,9 +226,9 @@ def test_a_profile_with_a_failed_length_is_no_success(home, tmp_path, capsys, mo
         assert "64 tokens" in said.out and "40 tokens" in said.out
         if failing:
             problem = f"{failing[0]} tokens: OutOfMemoryError: CUDA out of memory"
-            kept = f"{tmp_path / 'out.json'} has what was measured, and --resume tries the rest again"
-            line = f"{len(failing)} of 2 lengths failed, {problem}; {kept}"
-            assert said.err.splitlines()[-1] == f"sdtp: error: {line}"
+            line = f"{len(failing)} of 2 lengths failed, {problem}; {tmp_path / 'out.json'} has what was measured"
+            said, _, again = said.err.splitlines()[-1].partition("; to go on: ")
+            assert said == f"sdtp: error: {line}" and again.startswith("sdtp profile ") and again.endswith(" --resume")
         rows = json.loads((tmp_path / "out.json").read_text())["results"]
         assert {length for length, row in rows.items() if "error" in row} == {*map(str, failing)}
         assert call("profile", *options(home, "profile")) == status  # nothing is written either
@@ -234,12 +236,12 @@ def test_a_profile_with_a_failed_length_is_no_success(home, tmp_path, capsys, mo
     assert not any("error" in row for row in json.loads((tmp_path / "out.json").read_text())["results"].values())
 
 
-@pytest.mark.parametrize("command", ["mark", "train", "evaluate", "explore"])
+@pytest.mark.parametrize("command", ["mark", "train", "evaluate", "explore", "demo"])
 def test_too_little_memory_is_told_in_one_line(home, tmp_path, capsys, monkeypatch, command):
     def scarce(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    for module in (saliency, training, longbench):
+    for module in (loading, saliency, training):
         monkeypatch.setattr(module, "load_model", scarce)
     base = [word for word in options(home, command) if word not in ("--pruner", str(home / "pruner"))]
     assert call(command, *base, "--output", tmp_path / "out") == 1

@@ -64,7 +64,7 @@ def test_without_a_template_text_stays_as_it_is():
     assert chat.prompt_ids(tokenizer, "Who?", False) == tokenizer("Who?")["input_ids"]
     assert chat.prompt_ids(tokenizer, "Who?", False)[0] == tokenizer.bos_token_id
     assert tokenizer.decode(chat.answer_ids(tokenizer, "Who?", " Anna", False)) == " Anna"
-    with pytest.raises(ValueError, match="needs a chat template"):
+    with pytest.raises(ValueError, match="messages need a chat template, which is switched off"):
         chat.prompt_ids(tokenizer, [{"role": "user", "content": "Who?"}], False)
 
 

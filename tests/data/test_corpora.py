@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sdtp_lib.data.corpora import demo_pairs, dolly_pairs, longbench_records, read_jsonl
+from sdtp_lib.data.corpora import demo_pairs, longbench_records, read_jsonl
 from sdtp_lib.data.demo.corpus import TASKS
+from sdtp_lib.data.pairs import read_pairs
 
 SCHEMA = {"input", "context", "answers", "length", "dataset", "language", "all_classes", "_id"}
 
@@ -52,26 +53,26 @@ def test_dolly_from_a_file_and_a_folder(tmp_path):
         {"instruction": "Last", "context": "", "response": "one", "category": "open_qa"},
     ]
     file = write_jsonl(tmp_path / "dolly.jsonl", rows)
-    pairs = dolly_pairs(file)
+    pairs = read_pairs(file)
     assert [pair["id"] for pair in pairs] == ["dolly-0", "dolly-1", "dolly-3"]
     assert pairs[0] == {
         "id": "dolly-0", "prompt": "Instruction: Name a city.\n\nResponse:", "answer": " Oslo", "dataset": "dolly"
     }  # fmt: skip
     assert "Context: It was Anna.\n\n" in pairs[1]["prompt"] and pairs[1]["answer"] == " Anna"
-    assert dolly_pairs(tmp_path, limit=2) == pairs[:2]
+    assert read_pairs(tmp_path, limit=2) == pairs[:2]
 
 
 def test_dolly_refuses_other_records_and_places(tmp_path):
     file = write_jsonl(tmp_path / "other.jsonl", [{"question": "?"}])
     with pytest.raises(ValueError, match="no instruction and response; it has question"):
-        dolly_pairs(file)
+        read_pairs(file)
     with pytest.raises(FileNotFoundError, match="neither a file nor a folder"):
-        dolly_pairs(tmp_path / "missing")
+        read_pairs(tmp_path / "missing")
     with pytest.raises(ValueError, match="limit"):
-        dolly_pairs(file, limit=0)
+        read_pairs(file, limit=0)
     write_jsonl(tmp_path / "second.jsonl", [])
     with pytest.raises(FileNotFoundError, match="no single JSONL file"):
-        dolly_pairs(tmp_path)
+        read_pairs(tmp_path)
 
 
 def test_mini_is_longbench_in_schema():
@@ -142,4 +143,4 @@ def test_the_hub_is_asked_by_pinned_revision(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(FileNotFoundError, match="databricks/databricks-dolly-15k .* no route$"):
-        dolly_pairs()
+        read_pairs()

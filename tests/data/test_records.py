@@ -11,7 +11,8 @@ from small_records import small_model, small_records, small_tokenizer
 
 from sdtp_lib import cli
 from sdtp_lib.data import records
-from sdtp_lib.data.corpora import dolly_pairs, longbench_records
+from sdtp_lib.data.corpora import longbench_records
+from sdtp_lib.data.pairs import read_pairs
 from sdtp_lib.data.samples import encode_pairs
 from sdtp_lib.evaluation.answers import score_records
 from sdtp_lib.evaluation.prompts import load_templates
@@ -106,7 +107,7 @@ def read_longbench(folder, record, dataset="qasper"):
 
 def read_dolly(folder, record):
     (folder / "dolly.jsonl").write_text(lines(DOLLY, record))
-    return dolly_pairs(folder)
+    return read_pairs(folder)
 
 
 def read_samples(folder, record):

@@ -160,8 +160,8 @@ def test_options_win_over_the_file(no_model, monkeypatch, tmp_path):
     with pytest.raises(Loaded):
         cli.main(["lm-eval", "--model", "sdtp", "--config", str(file), "--batch_size", "3", "--use_cache",
                   str(tmp_path / "db"), "--model_args", "seed=4"])  # fmt: skip
-    assert seen == {"cache": str(tmp_path / "db"), "seed": 4, "batch_size": "3", "max_batch_size": None,
-                    "device": "cuda:0"}  # fmt: skip
+    assert seen == {"cache": str(tmp_path / "db"), "seed": 4, "chat_template": False, "batch_size": "3",
+                    "max_batch_size": None, "device": "cuda:0"}  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

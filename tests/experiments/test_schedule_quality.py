@@ -1,6 +1,7 @@
 """Quality of other schedules: which points are measured, what they cost, and how they are drawn."""
 
 import pytest
+from folders import LAYERS, save_model, write_pairs
 
 from sdtp_lib import plots
 from sdtp_lib.data.corpora import longbench_records
@@ -62,6 +63,8 @@ def test_figures_show_every_curve():
 
 
 def test_a_pruner_of_every_layer_scores_at_each(tmp_path):
-    pruner = pruner_of_every_layer("demo", "demo", 4, tmp_path, epochs=1, holdout=0.25)
-    assert pruner.layers == tuple(range(1, 14))
-    assert len(pruner.record["held_out"]["rank_correlation"]) == 13
+    save_model(tmp_path / "model")
+    data = write_pairs(tmp_path / "pairs.jsonl", 4)
+    pruner = pruner_of_every_layer(tmp_path / "model", data, 4, tmp_path / "out", epochs=1, holdout=0.25)
+    assert pruner.layers == tuple(range(1, LAYERS))
+    assert len(pruner.record["held_out"]["rank_correlation"]) == LAYERS - 1

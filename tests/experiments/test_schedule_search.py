@@ -11,12 +11,12 @@ from small_records import small_tokenizer
 from transformers import MistralConfig
 
 from sdtp_lib import PruningSchedule, TokenPruning
+from sdtp_lib.data.pairs import training_pairs
 from sdtp_lib.data.samples import Sample, encode_pairs
 from sdtp_lib.experiments import schedule_search as search
 from sdtp_lib.latency.flop_estimates import flop_ratio
 from sdtp_lib.latency.flops import schedule_flops
 from sdtp_lib.models.loading import SHAPES
-from sdtp_lib.training.saliency import training_pairs
 
 CONFIG = MistralConfig(**SHAPES["mistral-7b"])
 

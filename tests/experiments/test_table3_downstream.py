@@ -56,6 +56,19 @@ def test_bad_names_are_refused():
         downstream(model, tokenizer, ["mini_choice_few_shot"], ["magic"], limit=1)
 
 
+def test_the_harness_own_tasks_are_read_only_where_one_of_them_is_asked_for(monkeypatch):
+    class Manager:
+        all_tasks = ["mini_choice"]
+
+        def __init__(self, include_path, include_defaults=True):
+            read.append(include_defaults)
+
+    read = []
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", Manager)
+    assert downstream(None, None, ["mini_choice"], []) == {} and read == [False]
+    assert downstream(None, None, ["mini_choice", "copa"], []) == {} and read == [False, False, True]
+
+
 def test_beside_the_paper_and_drawn(found):
     lines = against_paper(found).splitlines()[2:]
     ours = mean_score(found["sdtp"]) - mean_score(found["full"])

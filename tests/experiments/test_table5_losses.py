@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_records import LAYERS, small_model, small_records, small_tokenizer
@@ -80,7 +81,7 @@ def test_both_stages_run_for_every_target_width_and_seed(folder, tmp_path, monke
 
 
 def test_the_comparison_runs_under_the_schedule_asked_for(monkeypatch):
-    asked = []
+    asked, trained = [], []
 
     def measured(model, tokenizer, records, method, schedule, pruner):
         asked.append(schedule)
@@ -88,12 +89,15 @@ def test_the_comparison_runs_under_the_schedule_asked_for(monkeypatch):
 
     pruner = TokenPruner(8, (4,), {"held_out": {"rank_correlation": [0.5]}})
     monkeypatch.setattr(ablation, "records_of", lambda tasks, limit: [])
-    monkeypatch.setattr(ablation, "train", lambda marks, output, name, **recipe: [{"step": 0, **recipe}])
+    monkeypatch.setattr(ablation, "Trainer", lambda *given: trained.append(given) or SimpleNamespace(run=lambda: [1]))
     monkeypatch.setattr(ablation.TokenPruner, "from_pretrained", lambda folder: pruner)
     monkeypatch.setattr(ablation, "measure", measured)
     model, hard = small_model(), PruningSchedule((4,), 0.5)
     found, history = ablation.train_ablations(model, None, "demo", None, "out", "t", 1, schedule=hard, epochs=3)
-    assert asked == [hard] * 3 and history == [{"step": 0, "epochs": 3, "without": ()}]
+    assert asked == [hard] * 3 and history == [1]
+    assert [recipe.without for _, _, _, recipe, *_ in trained] == [(), ("rank",), ("rank", "mse")]
+    assert {recipe.epochs for _, _, _, recipe, *_ in trained} == {3}
+    assert len({id(given[0]) for given in trained}) == len({id(given[-1]) for given in trained}) == 1  # model, states
     assert found["without ranking loss"] == {"rank_correlation": {4: 0.5}, "average": 50.0}
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from sdtp_lib import cli
+from sdtp_lib import cli, paths
 from sdtp_lib.explorer import command as explore
 from sdtp_lib.models import load_model
+from sdtp_lib.models.dtypes import resolve_dtype
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def test_a_page_is_written_for_the_demo(prompt, tmp_path, capsys):
     html = output.read_text()
     assert "&lt;</span>" in html and "<b>" not in html and "schedule keep07" in html and "Pruned by attention" in html
     assert str(tmp_path) not in html
-    assert capsys.readouterr().out == f"{output}: 14 layers, 148 tokens, 20 of them at the last layer\n"
+    what, found = capsys.readouterr().out.splitlines()
+    assert what.startswith(f"demo in {resolve_dtype('auto')} on ")
+    assert found == f"{output}: 14 layers, 148 tokens, 20 of them at the last layer"
 
 
 @pytest.mark.parametrize(
@@ -72,5 +75,5 @@ def test_the_demo_has_a_question_aware_pruner_another_model_says_it_has_none_and
     model.name_or_path = "another"
     with pytest.raises(ValueError, match="'another' comes with no question-aware pruner"):
         explore.second_scorer("question_aware", model, schedule)
-    name, pruner = explore.second_scorer(explore.paths.DEMO_PRUNER, model, schedule)
+    name, pruner = explore.second_scorer(paths.DEMO_PRUNER, model, schedule)
     assert name == "pruner" and set(schedule.layers) <= set(pruner.layers)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from chat_tokenizers import chat_tokenizer
 from explorer_data import HOSTILE
 from helpers import HIDDEN
 from small_records import LAYERS, small_model, small_records, small_tokenizer
@@ -80,6 +81,28 @@ def test_the_saliency_is_that_of_the_answer(found):
     assert found["saliency"]["given"] and found["saliency"]["answer"] == "Oslo"
     oracle = found["runs"][1]["stages"][0]["scores"]
     torch.testing.assert_close(torch.tensor(oracle), values[2])
+
+
+def test_a_prompt_is_the_users_turn_of_a_chat_model_and_shown_as_it_is_asked():
+    model, tokenizer = small_model(), chat_tokenizer()
+    turn = [{"role": "user", "content": PROMPT}]
+    asked = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    for wanted, text in ((None, asked), (False, tokenizer.bos_token + PROMPT)):
+        scorers = {"r": RandomScorer()}
+        found = exploration.exploration(
+            model, tokenizer, PROMPT, scorers, SCHEDULE, "Oslo", new_tokens=3, chat_template=wanted
+        )
+        assert "".join(found["tokens"]) == text and (found["chat_template"] is None) == (wanted is False)
+        assert found["saliency"]["answer"] == "Oslo"
+        assert len(found["tokens"]) == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_a_pruner_of_plain_prompts_is_warned_of_in_a_chat(caplog):
+    pruner = TokenPruner(HIDDEN, SCHEDULE.layers, {"chat_template": None}).eval()
+    exploration.exploration(
+        small_model(), chat_tokenizer(), PROMPT, {"sdtp": pruner}, SCHEDULE, saliency=False, new_tokens=1
+    )
+    assert ["in no chat template and is used on" in line for line in caplog.messages] == [True]
 
 
 def test_agreement_is_the_share_of_the_most_salient_that_is_present():

@@ -63,6 +63,13 @@ def test_rows_of_the_process_come_back(process):
     }  # fmt: skip
 
 
+def test_the_process_is_told_what_auto_stands_for(process, monkeypatch):
+    monkeypatch.setattr(memory, "resolve_dtype", lambda name, device: {("auto", "cpu"): "float16"}[name, device])
+    folder = process(LOADED, DONE)
+    resident_peaks("demo", "none", [8])
+    assert json.loads((folder / "task").read_text())["dtype"] == "float16"
+
+
 def test_a_killed_process_leaves_the_lengths_it_finished(process):
     process(LOADED, DONE, "kill -KILL $$")
     found = resident_peaks("demo", "none", [8, 20, 30])

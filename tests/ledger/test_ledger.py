@@ -124,6 +124,26 @@ def test_another_profile_is_measured_and_keeps_its_row_beside_the_demo(demo):
     assert memory["Status"] == MEASURED and memory["Ours"].startswith("25.00% at 512")
 
 
+def test_a_run_goes_before_what_is_stored_and_what_is_stored_is_marked(tmp_path, monkeypatch):
+    """Each file for itself, as a run may be of some notebooks alone; the stored ledger knows of no run."""
+    monkeypatch.delenv("SDTP_RESULTS")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    for home, top in ((paths.stored("results", "demo"), 0.6), (paths.results("demo"), 0.8)):
+        write_data(home, "fig2_salient_share", {"layers": [0, 1], "share": [top, 0.2]})
+    write_data(paths.stored("results", "demo_full"), "fig2_salient_share", {"layers": [0, 1], "share": [0.7, 0.2]})
+    write_data(paths.stored("results", "demo"), "pruner_training", {"rank_correlation": {"4": 0.7}})
+    rows = ledger_rows()
+    own, other = find(rows, "share of salient tokens falls")
+    assert "0.80" in own["Ours"] and own["Model and machine"] == "demo, bfloat16, a processor"
+    assert "0.70" in other["Ours"] and other["Model and machine"] == "demo, bfloat16, a processor (stored)"
+    assert find(rows, "ranks held-out tokens")[0]["Model and machine"].endswith("(stored)")
+    path = write_ledger("demo", stored=True)
+    assert path == tmp_path / "results" / "REPRODUCTION.md" and "(stored)" not in path.read_text()
+    assert "0.60" in path.read_text() and "0.80" not in path.read_text()
+    assert paths.ledger("demo") == tmp_path / "runs" / "demo" / "REPRODUCTION.md" and paths.ledger("demo").is_file()
+
+
 def test_a_heat_map_is_read_as_the_paper_does(demo):
     saliency = [[1.0, 0.5, 0.05, 0.2], [1.0, 0.05, 0.02, 0.01]]
     write_data(demo, "fig1_saliency_map", {"tokens": list("abcd"), "layers": [0, 13], "saliency": saliency})
@@ -160,7 +180,7 @@ def test_bad_profile_and_bad_files_are_refused_by_name_and_the_old_ledger_stays(
     (demo / "fig2_salient_share.json").write_text('{"metadata"')
     with pytest.raises(ValueError, match="fig2_salient_share.json is damaged"):
         write_ledger("demo")
-    assert path.read_text() == before and path == paths.results() / "REPRODUCTION.md"
+    assert path.read_text() == before and path == paths.results("demo").parent / "REPRODUCTION.md"
 
 
 def test_the_ledger_says_what_does_not_add_up_and_is_the_same_twice(demo):

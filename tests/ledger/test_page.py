@@ -39,8 +39,8 @@ class Reader(HTMLParser):
 def tracked(tmp_path_factory):
     """(file, HTML) of the demo's page of the results that the repository stores."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("SDTP_RESULTS")
-        patch.delenv("SDTP_FIGURES")
+        for kind, variable in paths.MOVED.items():
+            patch.setenv(variable, str(paths.stored(kind)))
         patch.setattr("sdtp_lib.ledger.page.outputs_of", lambda notebook, profile: notebook)  # not those of a last run
         file = tmp_path_factory.mktemp("report") / "page.html"
         write_page(file)
@@ -75,7 +75,7 @@ def test_every_claim_table_and_figure_is_on_the_page(tracked):
 
 
 def test_the_ledgers_rows_carry_links_to_their_files(tracked, monkeypatch):
-    monkeypatch.delenv("SDTP_RESULTS")
+    monkeypatch.setenv("SDTP_RESULTS", str(paths.stored(paths.RESULTS)))
     rows = [row for rows in ledger_tables("demo").values() for row in rows]
     behind = [file for _, file in rows if file is not None]
     links = [Path(unquote(address)) for address in Reader(tracked[1]).links if not address.startswith("#")]
@@ -93,6 +93,25 @@ def test_without_outputs_of_notebooks_the_files_speak(fresh):
     assert len(reader.pictures) == 1 and html.count("were not kept") == 2
     assert "&lt;i&gt;x&lt;/i&gt;" in html and "<i>" not in html and "style=" not in html
     assert '<td class="right">1</td>' in html
+
+
+def test_the_page_shows_a_run_before_what_is_stored(tmp_path, monkeypatch):
+    for variable in paths.MOVED.values():
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    share = {"metadata": METADATA, "data": {"layers": [0, 13], "share": [0.5, 0.1]}}
+    for home in (paths.stored(paths.RESULTS, "demo_full"), paths.results("demo_full")):
+        results.write_json(home / "fig2_salient_share.json", share)
+    results.write_json(paths.stored(paths.RESULTS, "demo_full") / "layer_of_reading.json", {"metadata": {}, "data": {
+        "layers": [1, 4], "accuracy": [2.0, 5.0], "baseline": 95.0, "local_layers": 4}})  # fmt: skip
+    results.write_bytes(paths.stored(paths.FIGURES, "demo_full") / "fig2_salient_share.png", DOT)
+    write_page(tmp_path / "page.html", "demo_full")
+    reader = Reader((tmp_path / "page.html").read_text())
+    files = {address for address in reader.links if address.endswith((".json", ".png"))}
+    assert files == {"runs/demo_full/results/fig2_salient_share.json", "figures/demo_full/fig2_salient_share.png",
+                     "results/demo_full/layer_of_reading.json"}  # fmt: skip
+    assert len(reader.pictures) == 1
 
 
 def test_a_profile_without_results_is_refused_and_nothing_written(fresh):

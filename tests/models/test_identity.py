@@ -124,6 +124,7 @@ def commands(home, pruner):
             home / "latency.json",
         ),
         "explore": (("explore", *same, "--prompt-file", home / "prompt.txt", "--new-tokens", 2), home / "page.html"),
+        "demo": (("demo", *same, "--prompt-file", home / "prompt.txt", "--repeats", 1), home / "demo.html"),
         "compare": (
             ("explore", "--model", home / "one", "--pruner", home / "of-one", "--compare", home / pruner,
              "--prompt-file", home / "prompt.txt", "--new-tokens", 2), home / "pages.html",
@@ -131,7 +132,7 @@ def commands(home, pruner):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["evaluate", "profile", "explore", "compare"])
+@pytest.mark.parametrize("command", ["evaluate", "profile", "explore", "demo", "compare"])
 def test_every_command_refuses_another_models_pruner_unless_it_is_meant(command, home, capsys):
     arguments, output = commands(home, "of-two")[command]
     status, said = run(capsys, *arguments, "--output", output)

@@ -9,7 +9,7 @@ import torch
 from helpers import HIDDEN, tiny_model, tiny_pruner
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import MistralConfig, PreTrainedTokenizerFast
 
 from sdtp_lib import paths
 from sdtp_lib.models import loading as models
@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["scaled-mistral", "mistral-7b"])
 def test_shapes_are_what_they_are_called(name):
-    config = models.MistralConfig(**models.SHAPES[name])
+    config = MistralConfig(**models.SHAPES[name])
     with torch.device("meta"):
         model = models.AutoModelForCausalLM.from_config(config)
     expected = {"scaled-mistral": 141_853_184, "mistral-7b": 7_241_732_096}  # the second as published for Mistral-7B
@@ -51,7 +51,9 @@ def test_shapes_are_what_they_are_called(name):
 
 def test_a_shape_is_random_but_seeded(small_shape):
     state = torch.get_rng_state()
-    (model, tokenizer), (same, _), (other, _) = (models.load_model("small", device="cpu", seed=s) for s in (0, 0, 1))
+    (model, tokenizer), (same, _), (other, _) = (
+        models.load_model("small", "bfloat16", "cpu", seed=s) for s in (0, 0, 1)
+    )
     assert torch.equal(state, torch.get_rng_state())  # the caller's own random numbers are left alone
     assert tokenizer is None and model.name_or_path == "small"
     assert model.dtype == torch.bfloat16 and model.config._attn_implementation == "sdpa"
@@ -76,7 +78,7 @@ def test_a_folder_without_tokenizer_gives_none(folder):
 
 
 def test_demo_is_the_shipped_checkpoint(folder, monkeypatch):
-    monkeypatch.setattr(models.paths, "DEMO_CHECKPOINT", folder)
+    monkeypatch.setattr(paths, "DEMO_CHECKPOINT", folder)
     assert models.load_model("demo", device="cpu")[0].name_or_path == "demo"
 
 
@@ -159,7 +161,7 @@ def test_a_pruner_folder_is_loaded_and_checked(tmp_path):
 def test_the_demo_model_brings_its_pruner(tmp_path, monkeypatch):
     model = tiny_model("mistral")
     model.name_or_path = "demo"
-    monkeypatch.setattr(models.paths, "DEMO_PRUNER", tmp_path)
+    monkeypatch.setattr(paths, "DEMO_PRUNER", tmp_path)
     tiny_pruner((2, 4)).save_pretrained(tmp_path)
     assert models.load_pruner(None, model, SCHEDULE).layers == (2, 4)
 
@@ -167,17 +169,6 @@ def test_the_demo_model_brings_its_pruner(tmp_path, monkeypatch):
 def test_real_weights_never_get_a_random_pruner():
     with pytest.raises(ValueError, match="needs the folder of a trained pruner"):
         models.load_pruner(None, tiny_model("mistral"), SCHEDULE)
-
-
-def test_pick_device():
-    assert models.pick_device("cpu").type == "cpu"
-    assert models.pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.mark.parametrize("device", ["banana", "cuda:99"])
-def test_device_that_is_not_there_is_refused_by_name(device):
-    with pytest.raises(ValueError, match=device):
-        models.pick_device(device)
 
 
 @pytest.mark.slow  # in a process of its own: the place of the cache is read once

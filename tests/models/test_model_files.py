@@ -131,8 +131,8 @@ BAD = {
     "adapter": (lambda f: only(f, "adapter_config.json", "adapter_model.safetensors"), "PEFT adapter.*merge"),
     "adapter beside weights": (changed(lambda f: (f / "adapter_config.json").write_text("{}")), "PEFT adapter"),
     "sentences": (changed(lambda f: (f / "modules.json").write_text("[]")), "sentence-transformers"),
-    "gguf": (lambda f: only(f, "model.gguf"), "is in GGUF"),
-    "model.gguf": (lambda f: f.write_bytes(b"GGUF"), "is in GGUF"),
+    "gguf": (lambda f: only(f, "model.gguf"), "is in GGUF; name the file: .*model.gguf$"),
+    "model.gguf": (lambda f: f.write_bytes(b"GGUF"), "damaged or cut short"),
     "weights.safetensors": (lambda f: f.write_bytes(b""), "is a file; give the folder"),
     "pickled": (changed(pickled), "no safetensors weights; pickled"),
     "empty": (lambda f: f.mkdir(), "no config.json"),
@@ -177,6 +177,7 @@ def test_a_folder_of_something_else_is_one_line(name, tmp_path, capsys):
         ("evaluate", "--tasks", "longbench_mini", "--method", "random", "--output", tmp_path / "scores.json"),
         ("mark", "--output", marks),
         ("explore", "--prompt-file", tmp_path / "prompt.txt", *pruner, "--output", page),
+        ("demo", "--output", page),
     ]
     if name != "no tokenizer":  # which a prompt of random tokens does not need
         lengths = ("--mode", "prefill", "--config", "none", "--lengths", 16)

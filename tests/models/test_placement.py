@@ -12,6 +12,7 @@ from sdtp_lib import PruningSchedule, TokenPruning
 from sdtp_lib.evaluation.methods import BASELINES
 from sdtp_lib.latency.files import check_alike
 from sdtp_lib.models.loading import SHAPES, load_model, load_pruner
+from sdtp_lib.models.placement import pick_device
 from sdtp_lib.models.provenance import environment_record
 from sdtp_lib.options import DEVICE_MAPS
 
@@ -24,6 +25,17 @@ PLACES = {
     "disk": ["cpu", "cpu", "disk", "disk", "cpu", "disk"],
     "all-on-disk": ["disk"] * LAYERS,
 }
+
+
+def test_pick_device():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_device_that_is_not_there_is_refused_by_name(device):
+    with pytest.raises(ValueError, match=device):
+        pick_device(device)
 
 
 @pytest.mark.parametrize("positions", ["original", "compact"])

@@ -13,13 +13,14 @@ import torch
 from small_notebooks import outputs, small_repository, write_notebook
 
 from sdtp_lib import cli, paths, results
+from sdtp_lib.runner import job, reproduce
 from sdtp_lib.runner import parallel_jobs as side_by_side
-from sdtp_lib.runner import reproduce
 from sdtp_lib.runner.execution import NotebookFailed
 from sdtp_lib.runner.job import WRITERS
 from sdtp_lib.runner.profiles import plan
 
 NUMBERS = [f"{number:02}" for number in range(1, 8)]
+TIMED = [number for number in NUMBERS if number in job.TIMED]
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def repository(tmp_path, monkeypatch):
     ledger = small_repository(tmp_path, monkeypatch)
     for number in NUMBERS:
         write_notebook(tmp_path / "notebooks" / f"{number}_trial.ipynb", "factor", parameters="factor = 2\nfolder = ''")
-        reads = "folder: ../results/demo/training/pruners/SDTP\n" if number in ("03", "07") else ""
+        reads = "folder: ../runs/demo/results/training/pruners/SDTP\n" if number in ("03", "07") else ""
         (paths.PROFILES / "demo" / f"{number}.yaml").write_text(f"factor: 3\n{reads}")
     return tmp_path, ledger
 
@@ -84,7 +85,7 @@ def test_all_run_once_and_none_before_what_it_reads(repository, runs, monkeypatc
     assert [path.name[:2] for path in done] == runs.started == NUMBERS and ledger == ["demo"]
     assert min(map(runs.events.index, [("start", "03"), ("start", "07")])) > runs.events.index(("end", "02"))
     assert 1 < runs.most_at_a_time() <= jobs
-    assert runs.threads == {number: "8" if number in ("04", "05", "06") else threads for number in NUMBERS}
+    assert runs.threads == {number: "8" if number in TIMED else threads for number in NUMBERS}
     assert entries(root) == [f"{number}_trial.json" for number in NUMBERS]
     runs.events.clear()
     reproduce.reproduce("demo", jobs=jobs, resume=True)
@@ -94,9 +95,17 @@ def test_all_run_once_and_none_before_what_it_reads(repository, runs, monkeypatc
     assert runs.started == ["06"]
 
 
+def test_the_longest_are_begun_first(repository, runs, monkeypatch):
+    monkeypatch.setattr(job, "LONGEST", ("07", "01"))
+    reproduce.reproduce("demo", jobs=2)
+    order = [number for what, number in runs.events if what == "start"]
+    assert {*order[:2]} == {"01", "02"}  # 07 reads what 02 writes
+    assert order.index("07") < order.index("03")
+
+
 def test_nothing_runs_beside_a_notebook_that_times(repository, runs):
     reproduce.reproduce("demo", jobs=7)
-    for number in ("04", "05", "06"):
+    for number in TIMED:
         assert runs.events.index(("end", number)) == runs.events.index(("start", number)) + 1
 
 
@@ -125,7 +134,7 @@ def test_who_times_on_a_gpu_of_its_own_needs_not_be_alone(repository, runs, monk
     monkeypatch.setattr(side_by_side, "gpu_shares", lambda count: [str(gpu) for gpu in range(count)])
     reproduce.reproduce("demo", jobs=3)
     assert runs.most_at_a_time() == 3 and {*runs.gpus.values()} == {"0", "1", "2"} and runs.started == NUMBERS
-    at = {number: [runs.events.index((what, number)) for what in ("start", "end")] for number in ("04", "05", "06")}
+    at = {number: [runs.events.index((what, number)) for what in ("start", "end")] for number in TIMED}
     assert any(at[one][0] < at[two][0] < at[one][1] for one in at for two in at)
 
 
@@ -133,7 +142,7 @@ def test_who_times_on_a_shared_gpu_is_alone_and_has_all_gpus(repository, runs, m
     monkeypatch.setattr(side_by_side, "gpu_shares", lambda count: ["0", "1", "0"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     reproduce.reproduce("demo", jobs=3)
-    for number in ("04", "05", "06"):
+    for number in TIMED:
         assert runs.events.index(("end", number)) == runs.events.index(("start", number)) + 1
         assert runs.gpus[number] == "0,1"
     assert {runs.gpus[number] for number in ("01", "02", "03", "07")} <= {"0", "1"}

@@ -117,7 +117,7 @@ def test_only_resume_skips_and_only_what_is_unchanged(repository, executed):
 
 def test_another_library_runs_a_notebook_again(repository, monkeypatch, tmp_path):
     notebook = repository[0] / "notebooks" / "01_trial.ipynb"
-    job = Job(notebook, {"factor": 2}, tmp_path / "copy.ipynb")
+    job = Job(notebook, {"factor": 2}, tmp_path / "copy.ipynb", "demo")
     before = job.digest()
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "module.py").write_text("changed = True\n")

@@ -20,6 +20,8 @@ FAMILIES = ("llama", "mistral", "qwen2", "demo")
 class WordTokenizer:
     """Token ids are the words themselves."""
 
+    chat_template = None
+
     def __call__(self, text, add_special_tokens=True):
         return {"input_ids": [int(word) for word in text.split()]}
 

@@ -14,6 +14,7 @@ from ..records import HUB_QUESTION, PARAGRAPH, check
 PYTHON_DOCS = "pydoc"  # needs no data: every Python has it
 SQUAD = "squad"  # the file below in the folder $SDTP_DATA, if that is set, else the Hub's
 SQUAD_FILE = "squad_test"  # .jsonl, a paragraph a line
+TRAINING_FILE = "squad_train"  # the same of other articles, see below
 SQUAD_HUB, SQUAD_REVISION = "rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"
 # Articles of SQuAD's validation set that pruners are trained on (`squad_train.jsonl`): they evaluate nothing.
 TRAINING_ARTICLES = frozenset({
@@ -38,11 +39,12 @@ class Passage:
     questions: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def read_passages(source: str | os.PathLike) -> list[Passage]:
+def read_passages(source: str | os.PathLike, training: bool = False) -> list[Passage]:
     """The passages of a source, in its order.
 
     Args:
         source: PYTHON_DOCS, SQUAD, SQUAD_HUB, or a folder with `squad_test.jsonl` (`title`, `context`, `questions`).
+        training: those to train on: of the Hub the TRAINING_ARTICLES, of a folder its `squad_train.jsonl`.
 
     Raises:
         FileNotFoundError: if the source or its file is not there.
@@ -52,7 +54,7 @@ def read_passages(source: str | os.PathLike) -> list[Passage]:
     source = resolve(source)
     if source == PYTHON_DOCS:
         return python_docs()
-    found = _of_hub() if source == SQUAD_HUB else _of_file(Path(source))
+    found = _of_hub(training) if source == SQUAD_HUB else _of_file(Path(source), training)
     if not found:
         raise ValueError(f"{source} holds no paragraphs")
     return found
@@ -81,23 +83,24 @@ def python_docs() -> list[Passage]:
     return passages
 
 
-def _of_file(folder: Path) -> list[Passage]:
+def _of_file(folder: Path, training: bool) -> list[Passage]:
+    name, split = (TRAINING_FILE, "train") if training else (SQUAD_FILE, "test")
     passages = []
-    for where, row in rows_of(folder, SQUAD_FILE, "test", None):
+    for where, row in rows_of(folder, name, split, None):
         check(row, PARAGRAPH, where)
-        if row["title"] in TRAINING_ARTICLES:
+        if not training and row["title"] in TRAINING_ARTICLES:
             raise ValueError(f"{where}: pruners are trained on article {row['title']}, so it evaluates nothing")
         questions = ((each["question"], tuple(each["answers"])) for each in row["questions"])
         passages.append(Passage(row["title"], row["context"], tuple(questions)))
     return passages
 
 
-def _of_hub() -> list[Passage]:
+def _of_hub(training: bool) -> list[Passage]:
     """SQuAD 1.1's validation set, where each row is one question, put together by paragraph."""
     asked: dict[tuple[str, str], list] = {}
     for where, row in rows_of(SQUAD_HUB, None, "validation", SQUAD_REVISION):
         check(row, HUB_QUESTION, where)
-        if row["title"] not in TRAINING_ARTICLES:
+        if (row["title"] in TRAINING_ARTICLES) is training:
             answers = tuple(dict.fromkeys(row["answers"]["text"]))
             asked.setdefault((row["title"], row["context"]), []).append((row["question"], answers))
     return [Passage(title, text, tuple(questions)) for (title, text), questions in asked.items()]

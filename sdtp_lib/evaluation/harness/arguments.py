@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...models.loading import load_pruner
+from ...data.chat import template_digest, uses_template, warn_of_other_template
+from ...models.loading import load_pruner, load_with_tokenizer
 from ...pruning.context import TokenPruning
-from ..longbench import check_names, load_with_tokenizer, make_pruning, resolve_schedule
+from ..longbench import check_names, make_pruning, resolve_schedule
 from .values import MODEL_VALUES, check_values
 
 # Arguments of the harness's own class that make sense for a model that is loaded already.
@@ -49,10 +50,11 @@ def load(
     method: str = "sdtp",
     positions: str = "original",
     seed: int = 0,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     revision: str | None = None,
     device: str | None = None,
     any_model: bool = False,
+    chat_template: bool | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, TokenPruning | None]:
     """The model arguments `sdtp` takes besides OPTIONS: (model, tokenizer, pruning).
 
@@ -60,11 +62,13 @@ def load(
         pretrained: `demo`, a folder, or a Hub name; safetensors alone, and no code of the model's own.
         pruner: folder of the trained pruner; the demo model has its own.
         any_model: true takes a pruner also if it was trained on a model with other weights.
+        chat_template: whether the harness is told to put prompts into the model's chat template, which `sdtp lm-eval`
+            says by itself; a pruner that was trained otherwise is warned of.
         schedule: a preset's name; `none` prunes nothing.
         method: `full` (prunes nothing), `sdtp`, or a baseline; not `oracle`.
         positions: see `TokenPruning`.
         seed: of random scores.
-        dtype: of the weights.
+        dtype: of the weights, see `models.load_model`.
         revision: commit of the model on the Hub.
         device: cpu, cuda, ...; by default, or if the harness's own default is not there, the GPU if there is one.
 
@@ -84,4 +88,7 @@ def load(
     trained = None
     if method == "sdtp":
         trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed, any_model)
+        if chat_template is not None:
+            used = chat_template and uses_template(tokenizer)
+            warn_of_other_template(trained, template_digest(tokenizer, used))
     return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)

@@ -26,8 +26,8 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ... import paths
 from ...errors import Failed
+from ...models.code_version import code_digest
 from ...models.provenance import environment_record
 from ...pruning.context import TokenPruning
 from ...results import append_jsonl, check_output
@@ -125,7 +125,7 @@ def answer_settings(
         "model": [type(model).__name__, _weights(model), str(model.dtype), model.config._attn_implementation],
         "config": [json.loads(each.to_json_string(use_diff=False)) for each in (model.config, model.generation_config)],
         "tokenizer": _tokenizer(tokenizer), "pruning": pruned, "limits": describe(limits),
-        "versions": [torch.__version__, version("transformers"), version("lm_eval"), _code()],
+        "versions": [torch.__version__, version("transformers"), version("lm_eval"), code_digest()],
         "device": environment_record(model)["device"],
     }  # fmt: skip
 
@@ -165,12 +165,6 @@ def _weights(module: nn.Module) -> str:
         found.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
-
-
-def _code() -> str:
-    """SHA-256 of this library's own modules, of which a commit would not tell what was changed since."""
-    files = sorted(paths.PACKAGE.rglob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> list:

@@ -159,6 +159,7 @@ def _check_for_sdtp(options: Namespace, given: dict[str, Any]) -> None:
             raise ValueError("--use_cache and the model argument cache are the same; give one of them")
         read_answers(Path(given["use_cache"]))
         arguments["cache"], options.use_cache = given["use_cache"], None
+    arguments["chat_template"] = bool(given.get("apply_chat_template"))
     check_arguments({**{name: given[name] for name in ("batch_size",) if name in given}, **arguments})
     options.model_args = arguments
     check_values("--gen_kwargs key", given.get("gen_kwargs", {}), GENERATION_VALUES)

@@ -54,6 +54,7 @@ MODEL_VALUES: dict[str, Rule] = {
     ),
     "think_end_token": (lambda x: x is None or whole(x) or _word(x), "a token or its number"),
     "enable_thinking": (lambda x: x is None or isinstance(x, bool), "True or False"),
+    "chat_template": (lambda x: x is None or isinstance(x, bool), "True or False"),
     "chat_template_args": (lambda x: x is None or isinstance(x, dict), "an object of template arguments"),
 }  # fmt: skip
 

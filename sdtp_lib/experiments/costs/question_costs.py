@@ -25,7 +25,7 @@ def module_costs(tokens: int, repeats: int = 3, shape: str = "mistral-7b", timed
         tokens: prompt length.
         repeats: timed runs.
         shape: whose FLOPs are counted.
-        timed: the model that is timed, in bfloat16.
+        timed: the model that is timed, in the dtype that is faster here.
 
     Returns:
         For each: `method`, `tokens`, `flops` (share of the pruned prefill on `shape`), and of the timed prefill the

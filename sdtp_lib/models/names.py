@@ -1,0 +1,26 @@
+"""What a model's name stands for: a shipped model, one taken from a package, a folder or file, or neither of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .. import paths
+from . import packages
+
+DEMOS = ("demo", "demo-dense")
+
+
+def local_path(name: str | os.PathLike) -> Path | None:
+    """The folder or GGUF file of a model; None for what has none here: a shape, a name on the Hub, an unknown one.
+
+    Raises:
+        FileNotFoundError: for a model of a package that was not fetched, naming the command that does.
+        ValueError: if what was fetched is another version.
+    """
+    shipped = dict(zip(DEMOS, (paths.DEMO_CHECKPOINT, paths.DENSE_CHECKPOINT), strict=True))
+    if name in shipped:
+        return shipped[name]
+    if name in packages.PACKAGES:
+        return packages.fetched(name)
+    return Path(name) if os.path.exists(name) else None

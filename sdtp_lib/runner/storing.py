@@ -1,0 +1,108 @@
+"""`make store`: the only way into `results/<profile>` and `figures/<profile>`, from a tree without changes.
+
+The notebooks run into `runs/<profile>` as always. Once all of them passed, the files that they made are copied, those
+that git ignores left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .. import paths, results
+from ..errors import Failed
+from ..models.code_version import code_version, git
+from .job import Job
+
+MARKER = "store.json"  # in the folder of the run while it is made to be stored; what was made since is newer
+KINDS = (paths.RESULTS, paths.FIGURES)
+
+
+def begin(profile: str, only: str | None, resume: bool) -> None:
+    """Make the run's folder ready: a whole run begins with an empty one.
+
+    Args:
+        only, resume: as `reproduce`.
+
+    Raises:
+        ValueError: outside a checkout; if anything differs from the commit; if results are to go elsewhere; if there is
+            no such run to resume, or it began at another commit.
+    """
+    if moved := [variable for kind, variable in paths.MOVED.items() if paths.moved_to(kind)]:
+        raise ValueError(f"results are stored in the repository; unset {moved[0]}")
+    _check_clean()
+    marker, now = paths.run(profile) / MARKER, {"commit": code_version()["commit"], "only": only}
+    if resume:
+        if not marker.is_file():
+            raise ValueError(f"there is no unfinished store of {profile} to resume")
+        results.check_resumable(results.read_json(marker), now, [*now])
+        return
+    if only is None and marker.parent.exists():
+        shutil.rmtree(marker.parent)
+    results.write_json(marker, now)
+
+
+def abandon(profile: str) -> None:
+    """Before a run that is not to be stored: what it writes must not be taken for a part of one that is."""
+    (paths.run(profile) / MARKER).unlink(missing_ok=True)
+
+
+def publish(profile: str, jobs: Sequence[Job]) -> None:
+    """Copy what the run made to where the repository stores it, all of it or nothing.
+
+    After a whole run, what is stored and was not made again is removed. The table of a sweep's points is left out: it
+    is made of all that are stored, see `runner.reproduce`.
+
+    Args:
+        jobs: of the run, all of them done.
+
+    Raises:
+        ValueError: if the tree has changes now.
+        Failed: if it had some while a notebook ran, or is at another commit now.
+    """
+    marker = paths.run(profile) / MARKER
+    _check_clean()
+    if code_version()["commit"] != results.read_json(marker)["commit"]:
+        raise Failed("nothing was stored: the repository went to another commit while the notebooks ran")
+    if changed := [job.executed.name for job in jobs if not job.is_done()]:
+        raise Failed(f"nothing was stored: the code changed while {changed[0]} ran")
+    made = {target: file for kind in KINDS for file, target in _made(profile, kind, marker)}
+    ignored = _names(git("check-ignore", "-z", "--stdin", given="\0".join(map(_name, made)), fine=(0, 1)))
+    made = {target: file for target, file in made.items() if _name(target) not in ignored}
+    results.write_files({target: file.read_bytes() for target, file in made.items()})
+    if results.read_json(marker)["only"] is None:
+        tracked = _names(git("ls-files", "-z", "--", *(_name(paths.stored(kind, profile)) for kind in KINDS)))
+        for name in tracked - {*map(_name, made)}:
+            (paths.ROOT / name).unlink(missing_ok=True)
+    marker.unlink()
+
+
+def _made(profile: str, kind: str, marker: Path) -> Iterator[tuple[Path, Path]]:
+    """Each file of a kind that the run made, and where it is stored."""
+    from ..latency.sweep_points import TABLE
+
+    home, since = paths.run(profile) / kind, marker.stat().st_mtime_ns
+    for file in sorted(home.rglob("*")):
+        if file.is_file() and file.stat().st_mtime_ns >= since and file.name != TABLE:
+            yield file, paths.stored(kind, profile) / file.relative_to(home)
+
+
+def _name(file: Path) -> str:
+    """As git calls it."""
+    return file.relative_to(paths.ROOT).as_posix()
+
+
+def _names(said: str) -> set[str]:
+    return {*filter(None, said.split("\0"))}
+
+
+def _check_clean() -> None:
+    try:
+        changed = git("status", "--porcelain").splitlines()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ValueError(f"git says nothing about {paths.ROOT}, so nothing is stored: {error}") from None
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ValueError(f"results are stored from a tree without changes; commit or undo first: {changed[0]}{more}")
