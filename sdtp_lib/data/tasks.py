@@ -68,7 +68,10 @@ LONGBENCH = {
     "repobench-p": Dataset("Code", "edit", 64, chat=False),
 }
 _CLOZE = dict(first_line=True, chat=False, weighed=True, prompt="{context}\n\n{input}")
-_ASKED = "Answer the question by the documents, in a few words.\n\n{context}\n\nQuestion: {input}\nAnswer:"
+_ASKED = (
+    "{context}\n\nAnswer the question by the documents above, in a few words, without a sentence.\n\n"
+    "Question: {input}\nAnswer:"
+)
 REAL = {
     "needle": Dataset("Needle", FOUND, 16, **_CLOZE),
     "needle_multi": Dataset("Needle", FOUND, 16, **_CLOZE),

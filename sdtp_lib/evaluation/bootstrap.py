@@ -109,8 +109,9 @@ def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
 
     Returns:
         `nll` (nats per token of the right answer; lower is better), of prose `perplexity`, its exponential,
-        `right_of_N` (0 to 100, how often the right one of N choices is the likeliest, with `chance` beside it), and the
-        score, 0 to 100, of each `group` of records under its name.
+        `right_of_N` (0 to 100, how often the right one of N choices is the likeliest, with `chance` beside it), `found`
+        (0 to 100, how often an answer stands in the prediction), and the score, 0 to 100, of each `group` of records
+        under its name.
     """
     found: dict[str, dict] = {}
     if samples and all("nll" in sample for sample in samples):
@@ -122,6 +123,8 @@ def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
         chance = np.mean([sample["chance"] for sample in chosen])
         cell = _mean_cell([100 * sample["choice"] for sample in chosen], seed)
         found[f"right_of_{1 / chance:.3g}"] = cell | {"chance": round(100 * float(chance), 4)}
+    if samples and all("found" in sample for sample in samples):
+        found["found"] = _mean_cell([100 * sample["found"] for sample in samples], seed)
     for group in sorted({sample["group"] for sample in samples if "group" in sample}):
         found[group] = _mean_cell([100 * sample["score"] for sample in samples if sample.get("group") == group], seed)
     return found

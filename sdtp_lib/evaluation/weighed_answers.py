@@ -11,11 +11,11 @@ from contextlib import nullcontext
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.tasks import DATASETS, FORESEEN
+from ..data.tasks import DATASETS, FORESEEN, FOUND
 from ..pruning.context import TokenPruning
 from .batches import end_token, pad_token, tokens_per_layer
 from .likelihood import Likelihood, Prefilled
-from .metrics import score
+from .metrics import metric, score
 from .prompts import encode_answer
 
 LONGEST = 200  # characters of a prediction that are kept: it may quote texts that must not be stored
@@ -39,8 +39,9 @@ def weigh(
 
     Returns:
         One dict per record: `prediction` (its beginning), `score`, `nll` (mean negative log-likelihood of the right
-        answer's tokens, in nats); of a record with `choices` also `choice` (1 if the right one is the likeliest per
-        token, else 0) and `chance`; and `group` and `depth`, if the record has them.
+        answer's tokens, in nats, in a chat template with the one that ends the turn); where the score is F1 `found`
+        (whether an answer stands in the prediction); of a record with `choices` also `choice` (1 if the right one is
+        the likeliest per token, else 0) and `chance`; and `group` and `depth`, if the record has them.
     """
     spec = DATASETS[records[0]["dataset"]]
     wanted = [
@@ -69,11 +70,14 @@ def _choices(record: dict) -> list[str]:
 def _sample(record: dict, prediction: str, likely: Sequence[Likelihood]) -> dict:
     per_token = [each.total / each.tokens for each in likely]
     right = _choices(record).index(record["answers"][0])
-    if DATASETS[record["dataset"]].metric == FORESEEN:
+    spec = DATASETS[record["dataset"]]
+    if spec.metric == FORESEEN:
         points = likely[right].greedy / likely[right].tokens
     else:
         points = score(record["dataset"], prediction, record["answers"])
     sample = {"prediction": prediction.strip()[:LONGEST], "score": points, "nll": -per_token[right]}
+    if spec.metric == "f1":  # which takes points off for every word around the answer
+        sample["found"] = max(metric(FOUND)(prediction, answer) for answer in record["answers"])
     if len(likely) > 1:
         sample |= {"choice": int(max(per_token) == per_token[right]), "chance": 1 / len(likely)}
     return sample | {name: record[name] for name in ("group", "depth") if name in record}

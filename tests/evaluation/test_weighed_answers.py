@@ -61,6 +61,7 @@ def test_scores_are_those_computed_by_hand(model, tokenizer, records):
         else:
             assert sample["choice"] == (max(means, key=means.get) == right) and sample["chance"] == 0.25
             assert sample["score"] == score(record["dataset"], sample["prediction"], record["answers"])
+            assert sample.get("found", 0) == (record["answers"][0] in sample["prediction"])
             assert sample.get("group") == record.get("group") and sample.get("depth") == record.get("depth")
 
 
@@ -124,7 +125,7 @@ def test_further_scores_by_hand():
 def test_a_summary_holds_them(model, tokenizer, records):
     tasks = summarise(score_records(model, tokenizer, records))["tasks"]
     assert tasks["needle"]["scores"].keys() == {"nll", "right_of_4", "numbers", "words"}
-    assert tasks["documents_qa"]["scores"].keys() == {"nll", "right_of_4"}
+    assert tasks["documents_qa"]["scores"].keys() == {"nll", "right_of_4", "found"}
     assert tasks["prose_nll"]["scores"].keys() == {"nll", "perplexity"}
 
 

@@ -25,7 +25,7 @@ from lm_eval.models.huggingface import HFLM
 from ...data.corpora import MINI_SEED, MINI_SIZE, longbench_records, source_of
 from ...data.demo.corpus import TASKS
 from ...data.demo.questions import CHOICE_DATASETS, mini_choice
-from ...data.tasks import DATASETS
+from ...data.tasks import DATASETS, LONGBENCH, OWN
 from ..metrics import score
 from ..prompts import build_prompt, load_templates
 from .arguments import load
@@ -124,7 +124,7 @@ class LongBenchTask(RecordTask):
     A chat template that the harness is told to apply is left out where LongBench leaves it out.
     """
 
-    datasets = tuple(DATASETS)
+    datasets = (*OWN, *LONGBENCH)
 
     def settings(self, dataset: str) -> dict[str, Any]:
         """How an answer is made and scored."""
