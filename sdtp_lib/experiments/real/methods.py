@@ -1,0 +1,115 @@
+"""What pruning costs a real model: every method beside the full model, from the files that `sdtp evaluate` wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PretrainedConfig
+
+from ...evaluation.bootstrap import interval
+from ...evaluation.paired_differences import difference_cell
+from ...latency.flop_estimates import flop_ratio
+from ...markdown import Markdown
+from ...pruning.schedule import PRESET_NAMES, PruningSchedule
+from ...results import markdown_table, read_json
+from ...text_files import read_jsonl
+
+ALIKE = ("model", "tokens", "chat_template")  # what two results must have in common to be compared
+
+
+def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list[dict[str, Any]]:
+    """One row for each task of each result file of a folder, beside the full model on the same records.
+
+    Args:
+        folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
+        config: of the model, for the FLOPs of its prefill.
+
+    Returns:
+        Rows with `tokens`, `task`, `schedule`, `method`, `pruner`, `pool`, `n`, `flops` (full / pruned, of a prefill of
+        that many tokens), and `score`, `right` (of the choices) and `nll` (per token of the answer), each `mean`,
+        `ci95`, and for all but the full model the paired `difference` to it; the full model's come first.
+
+    Raises:
+        ValueError: if a pruned result has no full one on the same records, or the folder no results.
+    """
+    found = []
+    for file in sorted(Path(folder).glob("*.json")):
+        document = read_json(file)
+        _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
+        found.append((document["metadata"], samples))
+    if not found:
+        raise ValueError(f"{folder} has no results of sdtp evaluate")
+    full = [(about, samples) for about, samples in found if about["method"] == "full"]
+    rows = []
+    for about, samples in found:
+        for task in about["tasks"]:
+            own = [sample for sample in samples if sample["dataset"] == task]
+            row = _described(about, task, len(own), config)
+            beside = None if about["method"] == "full" else _beside(own, about, task, full)
+            rows.append(row | {name: _cell(own, beside, key, scale) for name, key, scale in MEASURES if key in own[0]})
+    return sorted(rows, key=lambda row: (*(row[key] for key in ("tokens", "task", "flops")), -row["score"]["mean"]))
+
+
+MEASURES = (("score", "score", 100), ("right", "choice", 100), ("nll", "nll", 1))  # name, in a sample, times
+
+
+def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
+    """The rows of one task at one length: what each method scores, and by how much it differs from the full model."""
+    chosen = [row for row in rows if row["task"] == task and row["tokens"] == tokens]
+    table = [
+        {
+            "schedule": row["schedule"], "method": row["method"], "full / pruned FLOPs": f"{row['flops']:.2f}",
+            "n": row["n"], **{name: _shown(row[name]) for name, _, _ in MEASURES if name in row},
+        }
+        for row in chosen
+    ]  # fmt: skip
+    return Markdown(markdown_table(pd.DataFrame(table)))
+
+
+def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
+    given, layers = about["schedule"], config.num_hidden_layers
+    lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
+    schedule = PruningSchedule(**{**given, **lists})
+    presets = {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
+    name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
+    form = "" if about["chat_template"] or about["method"] != "full" else ", no chat template"
+    pooled = f", pooled over {about['pool']}" if about["pool"] > 1 else ""
+    return {
+        "tokens": about["tokens"], "task": task, "schedule": "none" if about["method"] == "full" else name,
+        "method": f"{about['method']}{pooled}{form}", "pruner": about["pruner"] and about["pruner"]["name"], "n": n,
+        "flops": round(flop_ratio(schedule, layers, config, about["tokens"]), 3) if schedule.layers else 1.0,
+    }  # fmt: skip
+
+
+def _beside(own: Sequence[dict], about: Mapping, task: str, full: Sequence[tuple]) -> list[dict]:
+    """The full model's samples of the same records, in the same order."""
+    ids = [sample["_id"] for sample in own]
+    for other, samples in full:
+        known = {sample["_id"]: sample for sample in samples if sample["dataset"] == task}
+        if all(about[key] == other[key] for key in ALIKE) and known.keys() >= {*ids}:
+            return [known[id] for id in ids]
+    raise ValueError(f"no result of the full model on the records of {task} at {about['tokens']} tokens")
+
+
+def _cell(own: Sequence[dict], beside: Sequence[dict] | None, key: str, scale: float) -> dict[str, Any]:
+    values = [scale * sample[key] for sample in own]
+    cell = {"mean": round(sum(values) / len(values), 4), "ci95": interval([values])}
+    if beside is not None:
+        differences = [value - scale * other[key] for value, other in zip(values, beside, strict=True)]
+        found = difference_cell([differences])
+        cell["difference"] = {"mean": found["difference"], "ci95": found["ci95"]}
+    return cell
+
+
+def _shown(cell: Mapping) -> str:
+    digits = 2 if cell["mean"] < 10 and not float(cell["mean"]).is_integer() else 1
+    low, high = cell["ci95"]
+    text = f"{cell['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    if "difference" in cell:
+        low, high = cell["difference"]["ci95"]
+        text += f"; {cell['difference']['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return text

@@ -1,0 +1,63 @@
+"""What pruning costs a real model: rows and table from the files that `sdtp evaluate` writes."""
+
+import json
+
+import pytest
+from transformers import LlamaConfig
+
+from sdtp_lib.experiments.real.methods import compare_methods, methods_table
+from sdtp_lib.pruning.schedule import PruningSchedule
+
+CONFIG = LlamaConfig(num_hidden_layers=30, hidden_size=64, intermediate_size=128, num_attention_heads=4)
+
+
+def write(folder, name, method, scores, *, nll=1.0, chat="abc", pool=1, first=0):
+    schedule = PruningSchedule.preset("none" if method == "full" else "paper", 30)
+    about = {
+        "model": "m", "method": method, "schedule": schedule.to_dict(), "pool": pool, "tokens": 64, "tasks": ["needle"],
+        "chat_template": chat, "pruner": None,
+    }  # fmt: skip
+    samples = [
+        {"_id": f"needle-{first + i}", "dataset": "needle", "score": score, "nll": nll, "choice": 1}
+        for i, score in enumerate(scores)
+    ]
+    (folder / f"{name}.json").write_text(json.dumps({"metadata": about}))
+    lines = [{"settings": {}}, *samples]
+    (folder / f"{name}.samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_each_method_stands_beside_the_full_model_on_its_own_records(tmp_path):
+    write(tmp_path, "full", "full", [1.0] * 8, nll=0.5)
+    write(tmp_path, "some", "attention", [0.0] * 3 + [1.0] * 3, nll=0.75, pool=7)  # fewer records, the same first ones
+    full, pruned = compare_methods(tmp_path, CONFIG)
+    assert (full["schedule"], full["method"], full["flops"], full["n"]) == ("none", "full", 1.0, 8)
+    assert "difference" not in full["score"] and full["score"]["mean"] == 100
+    assert (pruned["schedule"], pruned["method"], pruned["n"]) == ("paper", "attention, pooled over 7", 6)
+    assert pruned["flops"] > 1.1 and pruned["score"]["difference"]["mean"] == -50
+    assert pruned["nll"]["difference"] == {"mean": 0.25, "ci95": [0.25, 0.25]}
+
+
+def test_the_table_shows_one_task_at_one_length(tmp_path):
+    write(tmp_path, "full", "full", [1.0, 0.0] * 4)
+    write(tmp_path, "some", "random", [0.0] * 8)
+    text = methods_table(compare_methods(tmp_path, CONFIG), "needle", 64)
+    assert "| full" in text and "-50.0 [" in text and text.count("\n") == 3
+
+
+def test_a_method_without_the_full_model_on_its_records_is_refused(tmp_path):
+    write(tmp_path, "full", "full", [1.0] * 8, first=100)
+    write(tmp_path, "some", "random", [0.0] * 8)
+    with pytest.raises(ValueError, match="no result of the full model on the records of needle at 64 tokens"):
+        compare_methods(tmp_path, CONFIG)
+
+
+def test_other_prompts_of_the_same_records_are_not_compared(tmp_path):
+    write(tmp_path, "full", "full", [1.0] * 8, chat=None)
+    write(tmp_path, "some", "random", [0.0] * 8)
+    with pytest.raises(ValueError, match="no result of the full model"):
+        compare_methods(tmp_path, CONFIG)
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="has no results of sdtp evaluate"):
+        compare_methods(tmp_path, CONFIG)
