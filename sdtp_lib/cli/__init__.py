@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import Failed, sigterm_stops
@@ -56,7 +58,8 @@ def _go_on(options: Mapping[str, Any], arguments: Sequence[str]) -> str | None:
     if options.get("output", "") is None or not ("resume" in options or arguments[0] == "mark"):
         return None
     again = [] if options.get("resume", True) else ["--resume"]
-    command = shlex.join(["sdtp", *arguments, *again])
+    started = sys.argv[0] if Path(sys.argv[0]).name == "sdtp" and shutil.which("sdtp") is None else "sdtp"
+    command = shlex.join([started, *arguments, *again])
     return command if processes() == 1 else f"the same launch of `{command}`"
 
 

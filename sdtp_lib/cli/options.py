@@ -59,7 +59,8 @@ def mark(parser: argparse.ArgumentParser) -> None:
     sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
     parser.add_argument("--data", default="demo", metavar="NAME|FILE", help=sources)
     _chat_template(parser, "prompts")
-    parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="prompts to mark")
+    known = "prompts to mark; by default all that fit of a file, 1000 of other data"
+    parser.add_argument("--num-samples", type=int, default=None, metavar="N", help=known)
     parser.add_argument("--schedule", choices=PRESET_NAMES, default="paper", help="its layers are marked")
     parser.add_argument("--target", choices=("answer", "all"), default="answer", help="whose likelihood counts")
     parser.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="longer samples are passed over")

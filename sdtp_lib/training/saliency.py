@@ -31,6 +31,7 @@ from .batch_forward import target_logits
 from .marks import MANIFEST_FILE, Marks, MarksWriter, load_marks
 
 TARGETS = ("answer", "all")
+NUM_SAMPLES = 1000
 SHARD_SIZE = 64
 
 
@@ -124,7 +125,7 @@ def salient_share(saliency: Tensor, threshold: float = 0.1) -> Tensor:
 def mark(
     model: str | os.PathLike = "demo",
     data: str | os.PathLike = "demo",
-    num_samples: int = 1000,
+    num_samples: int | None = None,
     *,
     output: str | os.PathLike,
     target: str = "answer",
@@ -145,7 +146,7 @@ def mark(
     Args:
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         data: "demo", "demo-dense", "dolly", a Hub name, or a file or folder with JSONL, see `data.pairs.read_pairs`.
-        num_samples: prompts to mark.
+        num_samples: prompts to mark; None for all that fit of a file or folder, NUM_SAMPLES of any other data.
         output: folder of the marks; may hold unfinished marks of the very same settings.
         target: see `token_saliency`.
         seed: which documents ("demo") or in which order they are taken (others).
@@ -162,7 +163,10 @@ def mark(
             naming the sample.
         OSError: for an output that cannot be written, before a model is loaded.
     """
-    for name, value in {"num_samples": num_samples, "batch_size": batch_size, "max_tokens": max_tokens or 1}.items():
+    if num_samples is None and not os.path.exists(data):
+        num_samples = NUM_SAMPLES
+    counts = {"num_samples": 1 if num_samples is None else num_samples, "batch_size": batch_size}
+    for name, value in {**counts, "max_tokens": max_tokens or 1}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more, got {value}")
     check_seed(seed)
@@ -186,7 +190,7 @@ def mark(
     settings = {
         "model": label(network.name_or_path), "fingerprint": fingerprint(network),
         "dtype": str(network.dtype).removeprefix("torch."),
-        "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": num_samples, "seed": seed,
+        "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": len(samples), "seed": seed,
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
         "chat_template": template_digest(tokenizer, chat),
         "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
