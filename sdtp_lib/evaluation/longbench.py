@@ -22,12 +22,12 @@ from ..models.workers import Workers
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
 from ..pruning.scoring import Scorer
-from ..scorers.pooled import PooledScorer
+from ..scorers.pooled import PooledScorer, check_width
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
 from .answers import check_batch_size, score_records
 from .bootstrap import summarise
-from .methods import METHODS, make_scorer
+from .methods import METHODS, UNPOOLED, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
@@ -90,8 +90,9 @@ def evaluate(
         What `summarise` gives, and `metadata`.
 
     Raises:
-        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, a chat
-            template that is asked for and not there, or `resume` without an output or with samples of other settings.
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, a `pool` that is
+            none or that the method cannot take, bad records, a chat template that is asked for and not there, or
+            `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     check_placement(device_map, device, tensor_parallel)
@@ -101,7 +102,7 @@ def evaluate(
             "several processes cannot each lay the model over all devices; start one, or drop the device map"
         )
     names = expand_tasks(tasks)
-    check_names(method, schedule, pruner)
+    check_names(method, schedule, pruner, pool)
     if output is not None:
         results.check_output(output)
         results.check_output(Path(output).with_name(f"{Path(output).stem}.samples.jsonl"))
@@ -180,17 +181,20 @@ def measure(
     return summarise(samples, seed), samples
 
 
-def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.PathLike | None) -> None:
+def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.PathLike | None, pool: int = 1) -> None:
     """Refuse what can be refused before a model is loaded.
 
     Raises:
-        ValueError: for an unknown method or schedule.
+        ValueError: for an unknown method or schedule, or a `pool` that is none or that the method cannot take.
         FileNotFoundError: if the pruner's folder does not exist.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if isinstance(schedule, str) and schedule not in PRESET_NAMES:
         PruningSchedule.named(schedule, 0)
+    check_width("pool", pool)
+    if pool != 1 and method in UNPOOLED:
+        raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
     check_given(pruner)
 
 
