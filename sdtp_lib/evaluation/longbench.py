@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
-from ..data.chat import template_digest, uses_template, warn_of_other_template
+from ..data.chat import uses_template, warn_of_other_template
 from ..data.corpora import longbench_records, source_of
 from ..data.tasks import expand_tasks
 from ..models import provenance
@@ -25,7 +25,7 @@ from ..pruning.scoring import Scorer
 from ..scorers.pooled import PooledScorer, check_width
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
-from .answers import check_batch_size, score_records
+from .answers import check_batch_size, score_records, used_template
 from .bootstrap import summarise
 from .methods import METHODS, UNPOOLED, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
@@ -78,7 +78,7 @@ def evaluate(
         positions: see `TokenPruning`.
         pool: see `make_pruning`.
         chat_template: whether prompts go into the model's chat template, but for few-shot and code tasks, as LongBench
-            does it; None: if the model has one.
+            does it; None: if the model has one. Its digest is recorded if any prompt went into it.
         revision: commit of the model on the Hub.
         profile: recorded with the result.
         resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
@@ -134,7 +134,7 @@ def evaluate(
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
         method=method, tasks=names, limit=limit, tokens=tokens, batch_size=batch_size, positions=positions, pool=pool,
-        chat_template=template_digest(tokenizer, chat), records_digest=records_digest(records), **asked.origin,
+        chat_template=used_template(tokenizer, records, chat), records_digest=records_digest(records), **asked.origin,
     )  # fmt: skip
     if workers.count > 1:
         summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count
@@ -154,7 +154,8 @@ def measure(
 
     Args:
         pool: see `make_pruning`.
-        chat_template: see `evaluate`; a pruner that was trained otherwise is warned of.
+        chat_template: see `evaluate`; a pruner that was trained on other prompts is warned of; where only some of the
+            records go into the template, by those.
         folder: where each sample is written as soon as its batch is done, to `<title>.jsonl`; a run that was killed
             goes on there.
         resume: False starts that file anew, as after a change of the code, which the file cannot notice.
@@ -166,17 +167,16 @@ def measure(
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
     pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions, pool), None, title or method
-    workers, chat = workers or Workers(), uses_template(tokenizer, chat_template)
-    details = {"seed": seed, "positions": positions, "chat_template": template_digest(tokenizer, chat)}
+    workers, template = workers or Workers(), used_template(tokenizer, records, chat_template)
     if workers.main and pruning:
-        warn_of_other_template(pruner, details["chat_template"])
+        warn_of_other_template(pruner, template)
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
-        settings = run_settings(model, method, used, scorer, **details)
+        settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
         if workers.together:  # each holds a part of the model, whose weights say which model it is
             settings["fingerprint"] = ".".join(workers.of_all(settings["fingerprint"]))
         file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers)
-    options |= {"chat_template": chat, "title": title, "file": file, "workers": workers}
+    options |= {"chat_template": chat_template, "title": title, "file": file, "workers": workers}
     samples = score_records(model, tokenizer, records, pruning, **options)
     return summarise(samples, seed), samples
 
