@@ -133,8 +133,9 @@ def evaluate(
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
-        method=method, tasks=names, limit=limit, tokens=tokens, batch_size=batch_size, positions=positions, pool=pool,
-        chat_template=used_template(tokenizer, records, chat), records_digest=records_digest(records), **asked.origin,
+        method=method, tasks=names, limit=limit, tokens=asked.tokens, batch_size=batch_size, positions=positions,
+        pool=pool, chat_template=used_template(tokenizer, records, chat), records_digest=records_digest(records),
+        **asked.origin,
     )  # fmt: skip
     if workers.count > 1:
         summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count

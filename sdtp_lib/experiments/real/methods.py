@@ -71,7 +71,7 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
 
 
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
-    given, layers = about["schedule"], config.num_hidden_layers
+    given, layers, tokens = about["schedule"], config.num_hidden_layers, _tokens(about, task)
     lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     schedule = PruningSchedule(**{**given, **lists})
     presets = {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
@@ -79,10 +79,15 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     form = "" if about["chat_template"] or about["method"] != "full" else ", no chat template"
     pooled = f", pooled over {about['pool']}" if about["pool"] > 1 else ""
     return {
-        "tokens": about["tokens"], "task": task, "schedule": "none" if about["method"] == "full" else name,
+        "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
         "method": f"{about['method']}{pooled}{form}", "pruner": about["pruner"] and about["pruner"]["name"], "n": n,
-        "flops": round(flop_ratio(schedule, layers, config, about["tokens"]), 3) if schedule.layers else 1.0,
+        "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
     }  # fmt: skip
+
+
+def _tokens(about: Mapping, task: str) -> int | None:
+    """Of a task's prompts; see `TaskRecords.tokens`."""
+    return about["tokens"][task] if isinstance(about["tokens"], Mapping) else about["tokens"]
 
 
 def _beside(own: Sequence[dict], about: Mapping, task: str, full: Sequence[tuple]) -> list[dict]:
@@ -92,7 +97,7 @@ def _beside(own: Sequence[dict], about: Mapping, task: str, full: Sequence[tuple
         known = {sample["_id"]: sample for sample in samples if sample["dataset"] == task}
         if all(about[key] == other[key] for key in ALIKE) and known.keys() >= {*ids}:
             return [known[id] for id in ids]
-    raise ValueError(f"no result of the full model on the records of {task} at {about['tokens']} tokens")
+    raise ValueError(f"no result of the full model on the records of {task} at {_tokens(about, task)} tokens")
 
 
 def _cell(own: Sequence[dict], beside: Sequence[dict] | None, key: str, scale: float) -> dict[str, Any]:
