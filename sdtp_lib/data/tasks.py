@@ -11,6 +11,7 @@ CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
 FOUND = "found"  # the metric of an answer that is to stand in the prediction, as whole words
 LETTERS = "letters"  # the letters of the right options, each named and no other
 LAST_NUMBER = "last_number"  # the number that a chain of thought ends with
+NUMBER = r"-?\d[\d,]*(?:\.\d+)?"  # such a number, as a pattern
 FORESEEN = "foreseen"  # that of text to come: the share of its tokens that the model finds likeliest, one by one
 
 

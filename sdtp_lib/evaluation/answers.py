@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.chat import takes_template, uses_template
+from ..data.chat import takes_template, template_digest, uses_template
 from ..data.records import check_asked
 from ..data.tasks import DATASETS
 from ..models.model_files import position_limit
@@ -129,6 +129,13 @@ def encode_record(
 def in_chat(tokenizer: PreTrainedTokenizerBase, record: dict, chat_template: bool | None = None) -> bool:
     """Whether a record's prompt goes into the chat template, see `encode_record`."""
     return uses_template(tokenizer, chat_template) and takes_template(record["dataset"])
+
+
+def used_template(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], chat_template: bool | None = None
+) -> str | None:
+    """`template_digest` of the chat template if any of the records goes into it, see `in_chat`; None if none does."""
+    return template_digest(tokenizer, any(in_chat(tokenizer, record, chat_template) for record in records))
 
 
 def _kind(dataset: str) -> tuple[int, str]:

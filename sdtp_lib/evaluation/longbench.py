@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
-from ..data.chat import template_digest, uses_template, warn_of_other_template
+from ..data.chat import uses_template, warn_of_other_template
 from ..data.corpora import longbench_records, source_of
 from ..data.tasks import expand_tasks
 from ..models import provenance
@@ -22,12 +22,12 @@ from ..models.workers import Workers
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
 from ..pruning.scoring import Scorer
-from ..scorers.pooled import PooledScorer
+from ..scorers.pooled import PooledScorer, check_width
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
-from .answers import check_batch_size, score_records
+from .answers import check_batch_size, score_records, used_template
 from .bootstrap import summarise
-from .methods import METHODS, make_scorer
+from .methods import METHODS, UNPOOLED, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
@@ -78,7 +78,7 @@ def evaluate(
         positions: see `TokenPruning`.
         pool: see `make_pruning`.
         chat_template: whether prompts go into the model's chat template, but for few-shot and code tasks, as LongBench
-            does it; None: if the model has one.
+            does it; None: if the model has one. Its digest is recorded if any prompt went into it.
         revision: commit of the model on the Hub.
         profile: recorded with the result.
         resume: go on with the samples of an interrupted run of the same code and settings, instead of starting afresh;
@@ -90,8 +90,9 @@ def evaluate(
         What `summarise` gives, and `metadata`.
 
     Raises:
-        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, bad records, a chat
-            template that is asked for and not there, or `resume` without an output or with samples of other settings.
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, a `pool` that is
+            none or that the method cannot take, bad records, a chat template that is asked for and not there, or
+            `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     check_placement(device_map, device, tensor_parallel)
@@ -101,7 +102,7 @@ def evaluate(
             "several processes cannot each lay the model over all devices; start one, or drop the device map"
         )
     names = expand_tasks(tasks)
-    check_names(method, schedule, pruner)
+    check_names(method, schedule, pruner, pool)
     if output is not None:
         results.check_output(output)
         results.check_output(Path(output).with_name(f"{Path(output).stem}.samples.jsonl"))
@@ -132,8 +133,9 @@ def evaluate(
     summary, _ = measure(loaded, tokenizer, records, method, resolved, scorer, **options)
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
-        method=method, tasks=names, limit=limit, tokens=tokens, batch_size=batch_size, positions=positions, pool=pool,
-        chat_template=template_digest(tokenizer, chat), records_digest=records_digest(records), **asked.origin,
+        method=method, tasks=names, limit=limit, tokens=asked.tokens, batch_size=batch_size, positions=positions,
+        pool=pool, chat_template=used_template(tokenizer, records, chat), records_digest=records_digest(records),
+        **asked.origin,
     )  # fmt: skip
     if workers.count > 1:
         summary["metadata"]["tensor_parallel" if tensor_parallel else "workers"] = workers.count
@@ -153,7 +155,8 @@ def measure(
 
     Args:
         pool: see `make_pruning`.
-        chat_template: see `evaluate`; a pruner that was trained otherwise is warned of.
+        chat_template: see `evaluate`; a pruner that was trained on other prompts is warned of; where only some of the
+            records go into the template, by those.
         folder: where each sample is written as soon as its batch is done, to `<title>.jsonl`; a run that was killed
             goes on there.
         resume: False starts that file anew, as after a change of the code, which the file cannot notice.
@@ -165,32 +168,34 @@ def measure(
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
     pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions, pool), None, title or method
-    workers, chat = workers or Workers(), uses_template(tokenizer, chat_template)
-    details = {"seed": seed, "positions": positions, "chat_template": template_digest(tokenizer, chat)}
+    workers, template = workers or Workers(), used_template(tokenizer, records, chat_template)
     if workers.main and pruning:
-        warn_of_other_template(pruner, details["chat_template"])
+        warn_of_other_template(pruner, template)
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
-        settings = run_settings(model, method, used, scorer, **details)
+        settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
         if workers.together:  # each holds a part of the model, whose weights say which model it is
             settings["fingerprint"] = ".".join(workers.of_all(settings["fingerprint"]))
         file = open_samples(Path(folder) / f"{title}.jsonl", settings, resume, workers)
-    options |= {"chat_template": chat, "title": title, "file": file, "workers": workers}
+    options |= {"chat_template": chat_template, "title": title, "file": file, "workers": workers}
     samples = score_records(model, tokenizer, records, pruning, **options)
     return summarise(samples, seed), samples
 
 
-def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.PathLike | None) -> None:
+def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.PathLike | None, pool: int = 1) -> None:
     """Refuse what can be refused before a model is loaded.
 
     Raises:
-        ValueError: for an unknown method or schedule.
+        ValueError: for an unknown method or schedule, or a `pool` that is none or that the method cannot take.
         FileNotFoundError: if the pruner's folder does not exist.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if isinstance(schedule, str) and schedule not in PRESET_NAMES:
         PruningSchedule.named(schedule, 0)
+    check_width("pool", pool)
+    if pool != 1 and method in UNPOOLED:
+        raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
     check_given(pruner)
 
 

@@ -17,6 +17,7 @@ BASELINES: dict[str, Callable[..., Scorer]] = {
     "h2o": CumulativeAttentionScorer,
 }
 METHODS = ("full", "sdtp", *BASELINES, "oracle")
+UNPOOLED = {"full": "scores no tokens", "oracle": "must be shown the answers"}  # why their scores cannot be pooled
 
 
 def make_scorer(method: str, pruner: Scorer | None = None, seed: int = 0) -> Scorer | None:

@@ -20,7 +20,7 @@ from functools import lru_cache
 from importlib import import_module
 
 from ..data.real.filling import stands_in
-from ..data.tasks import DATASETS, FOUND, LAST_NUMBER, LETTERS
+from ..data.tasks import DATASETS, FOUND, LAST_NUMBER, LETTERS, NUMBER
 
 # Kind of metric -> the harness's function (prediction, answer, all_classes=...) -> 0 to 1.
 METRICS = {
@@ -51,8 +51,7 @@ def _letters(prediction: str, answer: str, **_) -> float:
 
 def _last_number(prediction: str, answer: str, **_) -> float:
     """Whether the number after "The answer is", or else the last one, is the answer; what follows is not looked at."""
-    number = r"-?\d[\d,]*(?:\.\d+)?"
-    said = re.search(rf"answer is\D{{0,3}}({number})", prediction) or re.search(rf".*?({number})\D*$", prediction, re.S)
+    said = re.search(rf"answer is\D{{0,3}}({NUMBER})", prediction) or re.search(rf".*?({NUMBER})\D*$", prediction, re.S)
     return float(said is not None and float(said[1].replace(",", "")) == float(answer.replace(",", "")))
 
 

@@ -141,7 +141,8 @@ def run_settings(
 ) -> dict[str, Any]:
     """What decides the samples of a run, as plain JSON values: model and weights, method, schedule, pruner, versions.
 
-    The batch size is not among them: a prompt's answer does not depend on the others in its batch.
+    The batch size is not among them: a prompt's answer does not depend on the others in its batch. Nor is the chat
+    template: only some datasets go into it, and the digest of each sample's prompt tells what was asked.
 
     Args:
         scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share, a

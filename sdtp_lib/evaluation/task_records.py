@@ -34,6 +34,7 @@ class TaskRecords:
 
     Attributes:
         sources: task -> where its records come from.
+        lengths: task -> tokens of a prompt, see `tokens`; None where the model's own limit alone counts.
 
     Raises:
         ValueError: for bad records, or questions to be asked of text that has none.
@@ -43,7 +44,9 @@ class TaskRecords:
     def __init__(
         self, names: Sequence[str], data: str | os.PathLike | None, limit: int | None, tokens: int | None = None
     ):
-        self.limit, self.tokens = limit, tokens
+        self.limit = limit
+        usual = {**dict.fromkeys(REAL, TOKENS), **dict.fromkeys(LEVAL, LONGEST)}
+        self.lengths = {name: tokens or usual.get(name) for name in names}
         self.sources = {
             name: resolve(data or PYTHON_DOCS) if name in REAL else source_of(name, data) for name in names
         }
@@ -64,6 +67,12 @@ class TaskRecords:
         pinned = [revision for place, revision in known.items() if place in sources]
         return {"data": sorted(map(label, sources)), "data_revision": ", ".join(pinned) or None}
 
+    @property
+    def tokens(self) -> int | None | dict[str, int | None]:
+        """Of a prompt, as recorded with a result: `lengths`, or the one length that all tasks have."""
+        alike = {*self.lengths.values()}
+        return alike.pop() if len(alike) == 1 else self.lengths
+
     def build(
         self,
         model: PreTrainedModel,
@@ -83,8 +92,9 @@ class TaskRecords:
         def length_of(record: dict) -> int:
             return len(encode_record(model, tokenizer, record, templates, chat_template)[1])
 
-        records, tokens, most = [], self.tokens or TOKENS, position_limit(model.config)
+        records, most = [], position_limit(model.config)
         for name, source in self.sources.items():
+            tokens = self.lengths[name]
             if name in REAL:
                 answer = DATASETS[name].max_new_tokens
                 if most is not None and tokens + answer > most:
@@ -94,8 +104,7 @@ class TaskRecords:
                     )
                 records += real_records(name, self._passages[source], tokens, length_of, self.limit)
             else:
-                longest = self.tokens or (LONGEST if name in LEVAL else None)
-                records += [{**row, "longest": longest} if longest else row for row in self._ready[name]]
+                records += [{**row, "longest": tokens} if tokens else row for row in self._ready[name]]
         return records
 
 

@@ -30,8 +30,7 @@ class PooledScorer:
     width: int = 9
 
     def __post_init__(self):
-        if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1 or self.width % 2 == 0:
-            raise ValueError(f"width must be an odd whole number, 1 or more, got {self.width!r}")
+        check_width("width", self.width)
         if hasattr(self.scorer, "show"):
             raise ValueError("a scorer that is shown the answers cannot be pooled")
 
@@ -59,3 +58,9 @@ class PooledScorer:
         """FLOPs of scoring `tokens` tokens at one layer: the other scorer's, and the sums."""
         own = self.scorer.flops(tokens) if hasattr(self.scorer, "flops") else 0
         return own + tokens * self.width
+
+
+def check_width(name: str, width: int) -> None:
+    """Raise ValueError unless a width is an odd whole number of 1 or more."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1 or width % 2 == 0:
+        raise ValueError(f"{name} must be an odd whole number, 1 or more, got {width!r}")

@@ -53,6 +53,16 @@ def test_bad_documents_are_named(tmp_path, change, said):
         leval_records("tpo", write(tmp_path, [ROWS[0] | change]))
 
 
+@pytest.mark.parametrize("answer", ["eighteen", "$18", "18 eggs", "1/2", "nan", "1e3", "18."])
+def test_an_answer_that_is_no_number_is_named_where_a_number_is_asked_for(tmp_path, answer):
+    write(tmp_path, [ROWS[1] | {"outputs": ["1,800"]}, ROWS[1] | {"outputs": [answer]}], "gsm100")
+    with pytest.raises(ValueError) as caught:
+        leval_records("gsm100", tmp_path)
+    where = f"{tmp_path / 'gsm100.jsonl'} line 2, field outputs[0]"
+    assert str(caught.value) == f"{where}: {answer!r} is no plain number, such as 18 or 1,800.50"
+    assert leval_records("gsm100", tmp_path, 1)[0]["answers"] == ["1,800"]
+
+
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no file coursera.jsonl"):
         leval_records("coursera", tmp_path)

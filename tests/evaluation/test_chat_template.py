@@ -10,7 +10,7 @@ from lm_eval.tasks import TaskManager
 from small_records import small_model, small_records, small_tokenizer, write_records
 
 from sdtp_lib import PruningSchedule, cli
-from sdtp_lib.data.chat import template_digest
+from sdtp_lib.data.chat import takes_template, template_digest
 from sdtp_lib.evaluation.answers import score_records
 from sdtp_lib.evaluation.longbench import evaluate, measure
 from sdtp_lib.evaluation.prompts import build_prompt, encode_answer
@@ -84,6 +84,19 @@ def test_the_template_is_recorded_and_another_one_than_the_pruners_warned_of(
     assert ["trained on prompts in" in line and "\n" not in line for line in caplog.messages] == [True] * warned
 
 
+@pytest.mark.parametrize("tasks, used", [
+    ("few_shot", False), ("code_completion, few_shot", False), ("few_shot, singledoc_qa", True),
+])  # fmt: skip
+def test_tasks_that_take_no_template_neither_record_it_nor_warn_of_it(folder, pruner, caplog, tasks, used):
+    digest = template_digest(chat_tokenizer(), True)
+    options = dict(limit=1, model=folder / "chat", data=folder / "data", dtype="float32", device="cpu")
+    assert evaluate(tasks, "full", **options)["metadata"]["chat_template"] == (digest if used else None)
+    for trained in (digest, None):
+        caplog.clear()
+        evaluate(tasks, "sdtp", SCHEDULE, pruner=pruner(chat_template=trained), **options)
+        assert len(caplog.messages) == (used != (trained == digest))
+
+
 def test_without_a_template_there_is_nothing_to_record_and_nothing_to_switch_on(folder, pruner, caplog):
     options = dict(tasks="singledoc_qa", limit=1, data=folder / "data", dtype="float32", device="cpu")
     folder_of = pruner(chat_template=None)
@@ -98,8 +111,17 @@ def test_samples_of_another_template_are_not_gone_on_with(tmp_path):
     options = dict(method="random", schedule=SCHEDULE, folder=tmp_path)
     whole = measure(model, tokenizer, records, **options)
     assert measure(model, tokenizer, records, **options) == whole
-    with pytest.raises(ValueError, match="cannot resume: chat_template was '.*' and is now None"):
+    with pytest.raises(ValueError, match="cannot resume: .* record .* with another prompt"):
         measure(model, tokenizer, records, chat_template=False, **options)
+
+
+def test_samples_that_no_template_goes_around_are_gone_on_with_under_any(tmp_path):
+    model, tokenizer, records = small_model(), chat_tokenizer(), small_records(1)
+    options = dict(method="random", schedule=SCHEDULE)
+    whole = measure(model, tokenizer, records, **options)
+    plain = [record for record in records if not takes_template(record["dataset"])]
+    measure(model, tokenizer, plain, chat_template=False, folder=tmp_path, **options)
+    assert measure(model, tokenizer, records, folder=tmp_path, **options) == whole
 
 
 def test_the_command_has_the_switch(folder, tmp_path, capsys):

@@ -310,6 +310,10 @@ def test_evaluate_writes_what_it_returns(folder, tmp_path, method):
         ({"pruner": "missing/pruner"}, FileNotFoundError, "missing/pruner"),
         ({"pruner": None}, ValueError, "pruner"),
         ({"positions": "odd"}, ValueError, "positions"),
+        ({"pool": 4, "model": "missing/model/here"}, ValueError, "pool must be an odd"),  # before the model is loaded
+        ({"pool": -1, "model": "missing/model/here"}, ValueError, "pool must be an odd"),
+        ({"pool": 3, "method": "full", "model": "missing/model/here"}, ValueError, "'full' scores no tokens"),
+        ({"pool": 3, "method": "oracle", "model": "missing/model/here"}, ValueError, "'oracle' must be shown"),
     ],
 )
 def test_evaluate_refuses_before_anything_is_written(folder, tmp_path, changes, error, problem):

@@ -43,6 +43,22 @@ def test_other_tasks_are_cut_to_the_length(tmp_path):
     assert cut == [{**record, "longest": 100} for record in whole]
 
 
+def test_the_length_is_recorded_that_prompts_have(data, tmp_path):
+    write_records(tmp_path / "mini")
+    (tmp_path / "mini" / "tpo.jsonl").write_text(
+        json.dumps({"input": "Text.", "instructions": ["Who?\nA. he\nB. she"], "outputs": ["A"]}) + "\n"
+    )
+
+    def of(names, folder, tokens=None):
+        return TaskRecords(names, folder, 2, tokens).tokens
+
+    assert of(NEEDLES, data) == 1024 and of(NEEDLES, data, 400) == 400
+    assert of(["tpo"], tmp_path / "mini") == 7500 and of(["few_shot"], tmp_path / "mini") is None
+    assert of(["few_shot", "tpo"], tmp_path / "mini") == {"few_shot": None, "tpo": 7500}
+    assert of(["few_shot", "tpo"], tmp_path / "mini", 400) == 400
+    assert [record["longest"] for record in build(["tpo"], tmp_path / "mini")] == [7500]
+
+
 def test_sources_are_recorded_by_name_alone(data, monkeypatch):
     assert TaskRecords(["needle"], None, 1).origin == {"data": ["pydoc"], "data_revision": None}
     assert TaskRecords(["needle"], data, 1).origin == {"data": [data.name], "data_revision": None}
@@ -69,8 +85,10 @@ def test_evaluate_on_real_text(folder, data, tmp_path):
 
 
 def test_the_command_runs_on_pythons_documentation(folder, tmp_path, capsys):
-    status, said = run(capsys, "evaluate", "--model", folder, "--tasks", "needle", "--limit", "1", "--dtype", "float32")
+    asked = ["--tasks", "needle", "--limit", "1", "--dtype", "float32", "--output", tmp_path / "result.json"]
+    status, said = run(capsys, "evaluate", "--model", folder, *asked)
     assert (status, said) == (0, [])
+    assert json.loads((tmp_path / "result.json").read_text())["metadata"]["tokens"] == 1024
 
 
 @pytest.mark.parametrize(
@@ -82,7 +100,11 @@ def test_the_command_runs_on_pythons_documentation(folder, tmp_path, capsys):
         (["needle", "--tokens", "3"], "--tokens must be a whole number from 64 to 4294967295, got 3"),
         (["needle", "--method", "random", "--schedule", "3:x"],
          "schedule '3:x' is no LAYER,LAYER,...:RATIO, such as 15:0.3"),
-        (["needle", "--method", "random", "--pool", "2"], "width must be an odd whole number, 1 or more, got 2"),
+        (["needle", "--method", "random", "--pool", "2"], "pool must be an odd whole number, 1 or more, got 2"),
+        (["needle", "--method", "random", "--pool", "0"], "--pool must be a whole number from 1 to 4294967295, got 0"),
+        (["needle", "--method", "oracle", "--pool", "3"],
+         "method 'oracle' must be shown the answers; it takes no pool, got 3"),
+        (["needle", "--pool", "3"], "method 'full' scores no tokens; it takes no pool, got 3"),
         (["needle", "--tokens", "5000"],
          "needle: a prompt of 5000 tokens and an answer of 16 do not fit the model's 1100 positions"),
         (["documents_qa", "--data", "DATA", "--tokens", "900"],

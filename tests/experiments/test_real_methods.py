@@ -11,15 +11,15 @@ from sdtp_lib.pruning.schedule import PruningSchedule
 CONFIG = LlamaConfig(num_hidden_layers=30, hidden_size=64, intermediate_size=128, num_attention_heads=4)
 
 
-def write(folder, name, method, scores, *, nll=1.0, chat="abc", pool=1, first=0):
+def write(folder, name, method, scores, *, nll=1.0, asked="a", pool=1, first=0, task="needle", **changes):
     schedule = PruningSchedule.preset("none" if method == "full" else "paper", 30)
     about = {
-        "model": "m", "method": method, "schedule": schedule.to_dict(), "pool": pool, "tokens": 64, "tasks": ["needle"],
-        "chat_template": chat, "pruner": None,
+        "model": "m", "dtype": "float32", "method": method, "schedule": schedule.to_dict(), "pool": pool, "tokens": 64,
+        "tasks": [task], "chat_template": "abc", "pruner": None, **changes,
     }  # fmt: skip
     samples = [
-        {"_id": f"needle-{first + i}", "dataset": "needle", "score": score, "nll": nll, "choice": 1}
-        for i, score in enumerate(scores)
+        {"_id": f"{task}-{i}", "dataset": task, "score": score, "nll": nll, "choice": 1, "digest": f"{asked}{i}"}
+        for i, score in enumerate(scores, first)
     ]
     (folder / f"{name}.json").write_text(json.dumps({"metadata": about}))
     lines = [{"settings": {}}, *samples]
@@ -47,15 +47,33 @@ def test_the_table_shows_one_task_at_one_length(tmp_path):
 def test_a_method_without_the_full_model_on_its_records_is_refused(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 8, first=100)
     write(tmp_path, "some", "random", [0.0] * 8)
-    with pytest.raises(ValueError, match="no result of the full model on the records of needle at 64 tokens"):
+    with pytest.raises(ValueError, match="no result of the full model on the prompts of needle at 64 tokens"):
         compare_methods(tmp_path, CONFIG)
 
 
-def test_other_prompts_of_the_same_records_are_not_compared(tmp_path):
-    write(tmp_path, "full", "full", [1.0] * 8, chat=None)
+@pytest.mark.parametrize("other", [{"asked": "b"}, {"model": "n"}, {"dtype": "bfloat16"}])
+def test_other_prompts_of_the_same_records_and_other_models_are_not_compared(tmp_path, other):
+    write(tmp_path, "full", "full", [1.0] * 8, **other)
     write(tmp_path, "some", "random", [0.0] * 8)
-    with pytest.raises(ValueError, match="no result of the full model"):
+    with pytest.raises(ValueError, match="no result of the full model on the prompts of .* as m read them in float32"):
         compare_methods(tmp_path, CONFIG)
+
+
+def test_the_same_prompts_are_compared_whatever_option_made_them(tmp_path):
+    write(tmp_path, "full", "full", [1.0] * 8, tokens={"needle": 64, "tpo": 7500}, chat_template=None)
+    write(tmp_path, "plain", "full", [0.5] * 8, asked="b")
+    write(tmp_path, "some", "random", [0.0] * 8)
+    rows = compare_methods(tmp_path, CONFIG)
+    assert [row["tokens"] for row in rows] == [64] * 3
+    assert [row["score"]["difference"]["mean"] for row in rows if row["method"] == "random"] == [-100]
+
+
+def test_the_full_model_without_its_chat_template_is_told_apart_where_the_task_takes_one(tmp_path):
+    for task in ("needle", "documents_qa"):
+        for chat in ("abc", None):
+            write(tmp_path, f"{task}-{chat}", "full", [1.0] * 8, task=task, chat_template=chat)
+    found = {(row["task"], row["method"]) for row in compare_methods(tmp_path, CONFIG)}
+    assert found == {("needle", "full"), ("documents_qa", "full"), ("documents_qa", "full, no chat template")}
 
 
 def test_an_empty_folder_is_named(tmp_path):

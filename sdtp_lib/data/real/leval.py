@@ -8,7 +8,7 @@ from itertools import chain, combinations, islice
 
 from ..corpora import rows_of
 from ..records import LEVAL_DOCUMENT, check
-from ..tasks import DATASETS, LETTERS
+from ..tasks import DATASETS, LAST_NUMBER, LETTERS, NUMBER
 
 LONGEST = 7500  # tokens of a prompt, if no other number is asked for; its middle is cut out of a longer one
 
@@ -23,7 +23,7 @@ def leval_records(dataset: str, source: str | os.PathLike | None, limit: int | N
 
     Raises:
         ValueError: without a source, for a document that does not fit `records.LEVAL_DOCUMENT`, such as one with a
-            question that has no answer, or an answer that is none of the options.
+            question that has no answer, or an answer that is none of the options, or no number where one is asked for.
         FileNotFoundError: if the file is not there.
     """
     if source is None:
@@ -41,10 +41,13 @@ def _records(dataset: str, source: str | os.PathLike):
             raise ValueError(f"{where} has {len(row['instructions'])} instructions, but {len(row['outputs'])} outputs")
         for index, (question, answer) in enumerate(zip(row["instructions"], row["outputs"], strict=True)):
             record = {"context": row["input"], "input": question.strip(), "answers": [answer.strip()]}
+            place = f"{where}, field outputs[{index}]: {answer!r} is"
             if DATASETS[dataset].metric == LETTERS:
                 record["choices"] = _choices(question, several=dataset == "coursera")
                 if record["answers"][0] not in record["choices"]:
-                    raise ValueError(f"{where}, field outputs[{index}]: {answer!r} is none of the question's options")
+                    raise ValueError(f"{place} none of the question's options")
+            if DATASETS[dataset].metric == LAST_NUMBER and not re.fullmatch(NUMBER, record["answers"][0]):
+                raise ValueError(f"{place} no plain number, such as 18 or 1,800.50")
             yield record | {"dataset": dataset, "_id": f"{dataset}-{number}-{index}", "all_classes": None}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from transformers import PretrainedConfig
 
+from ...data.chat import takes_template
 from ...evaluation.bootstrap import interval
 from ...evaluation.paired_differences import difference_cell
 from ...latency.flop_estimates import flop_ratio
@@ -18,11 +19,11 @@ from ...pruning.schedule import PRESET_NAMES, PruningSchedule
 from ...results import markdown_table, read_json
 from ...text_files import read_jsonl
 
-ALIKE = ("model", "tokens", "chat_template")  # what two results must have in common to be compared
+ALIKE = ("model", "dtype")  # what two results must have in common to be compared, beside the prompts
 
 
 def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list[dict[str, Any]]:
-    """One row for each task of each result file of a folder, beside the full model on the same records.
+    """One row for each task of each result file of a folder, beside the full model on the same prompts.
 
     Args:
         folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
@@ -34,7 +35,8 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
         `ci95`, and for all but the full model the paired `difference` to it; the full model's come first.
 
     Raises:
-        ValueError: if a pruned result has no full one on the same records, or the folder no results.
+        ValueError: if a pruned result has no full one of the same model and dtype on the same prompts, or the folder no
+            results.
     """
     found = []
     for file in sorted(Path(folder).glob("*.json")):
@@ -71,28 +73,37 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
 
 
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
-    given, layers = about["schedule"], config.num_hidden_layers
+    given, layers, tokens = about["schedule"], config.num_hidden_layers, _tokens(about, task)
     lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     schedule = PruningSchedule(**{**given, **lists})
     presets = {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
     name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
-    form = "" if about["chat_template"] or about["method"] != "full" else ", no chat template"
+    plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
+    form = ", no chat template" if plain else ""
     pooled = f", pooled over {about['pool']}" if about["pool"] > 1 else ""
     return {
-        "tokens": about["tokens"], "task": task, "schedule": "none" if about["method"] == "full" else name,
+        "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
         "method": f"{about['method']}{pooled}{form}", "pruner": about["pruner"] and about["pruner"]["name"], "n": n,
-        "flops": round(flop_ratio(schedule, layers, config, about["tokens"]), 3) if schedule.layers else 1.0,
+        "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
     }  # fmt: skip
 
 
+def _tokens(about: Mapping, task: str) -> int | None:
+    """Of a task's prompts; see `TaskRecords.tokens`."""
+    return about["tokens"][task] if isinstance(about["tokens"], Mapping) else about["tokens"]
+
+
 def _beside(own: Sequence[dict], about: Mapping, task: str, full: Sequence[tuple]) -> list[dict]:
-    """The full model's samples of the same records, in the same order."""
-    ids = [sample["_id"] for sample in own]
+    """The full model's samples of the same records, asked with the same token ids, in the same order."""
+    asked = [(sample["_id"], sample["digest"]) for sample in own]
     for other, samples in full:
-        known = {sample["_id"]: sample for sample in samples if sample["dataset"] == task}
-        if all(about[key] == other[key] for key in ALIKE) and known.keys() >= {*ids}:
-            return [known[id] for id in ids]
-    raise ValueError(f"no result of the full model on the records of {task} at {about['tokens']} tokens")
+        known = {(sample["_id"], sample["digest"]): sample for sample in samples if sample["dataset"] == task}
+        if all(about[key] == other[key] for key in ALIKE) and known.keys() >= {*asked}:
+            return [known[prompt] for prompt in asked]
+    raise ValueError(
+        f"no result of the full model on the prompts of {task} at {_tokens(about, task)} tokens, as {about['model']} "
+        f"read them in {about['dtype']}"
+    )
 
 
 def _cell(own: Sequence[dict], beside: Sequence[dict] | None, key: str, scale: float) -> dict[str, Any]:
