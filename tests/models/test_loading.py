@@ -136,7 +136,7 @@ def test_missing_weights_are_not_filled_with_noise(folder):
 
 
 def test_a_shape_gets_a_seeded_random_pruner(small_shape):
-    model, _ = models.load_model("small", device="cpu")
+    model, _ = models.load_model("small", "bfloat16", "cpu")
     first, same, other = (models.load_pruner(None, model, PruningSchedule((1, 2)), seed) for seed in (0, 0, 1))
     assert first.layers == (1, 2) and first.mlps["1"][0].weight.dtype == torch.bfloat16
     weights = [pruner.mlps["1"][0].weight for pruner in (first, same, other)]
