@@ -7,11 +7,11 @@ from pathlib import Path
 
 # Names in JSON and columns in Markdown that hold a time, what is computed from one, or memory; and which code it was.
 TIMED = re.compile(
-    r".*seconds|spread|speedup|share_of_limit|memory_gb|prefill|total|.* x|hooks|scoring|time|commit|code_digest|end2end"
-    r"|.*\(s\)|.* / limit|Peak GB"
+    r".*seconds|spread|speedup|share_of_limit|memory_gb|prefill|total|.* x|hooks|scoring|time|commit|code_digest"
+    r"|end2end|.*\(s\)|.* / limit|Peak GB"
 )
 KINDS = (".json", ".jsonl", ".md")
-PAYS = " pays from: "  # in a line that says what the times come to
+COME_TO = re.compile(r"- (\S+ pays from|Seconds grow).*")  # lines that say what the times come to
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -33,7 +33,7 @@ def tables(run: Path) -> dict[str, object]:
 def said(file: Path) -> object:
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".md":
-        rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if PAYS not in line]
+        rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if not COME_TO.match(line)]
         timed = {at for row in rows[:1] for at, column in enumerate(row) if TIMED.fullmatch(column)}
         return [[cell for at, cell in enumerate(row) if at not in timed] for row in rows if not _is_rule(row)]
     if file.suffix == ".jsonl":
