@@ -21,7 +21,6 @@ MANIFEST = "manifest"  # folder with a file for each notebook that is done, so t
 # it, and has to wait for that notebook.
 WRITERS = {"training/pruners": "02"}
 TIMED = ("04", "05", "11")  # notebooks about times: on one processor nothing may run beside them
-
 LONGEST = ("09", "02", "10", "06", "07", "08")  # notebooks to begin with, so that at the end none of them runs alone
 
 

@@ -9,7 +9,7 @@ from .filling import Length
 from .needles import needle, needle_multi
 from .passages import Passage
 from .prose import prose_nll
-from .questions import documents_qa
+from .questions import documents_qa, drawn_questions
 
 SEED = 2025  # of the records: every method and every seed of a pruner is asked the same ones
 COUNT = 100  # records of a task when no limit is given
@@ -44,9 +44,7 @@ def real_records(
     numbers: Sequence = range(limit or COUNT)
     if task == "documents_qa":
         check_questions(passages)
-        asked = [(p, q) for p, passage in enumerate(passages) for q in range(len(passage.questions))]
-        random.Random(f"{task}-{seed}").shuffle(asked)
-        numbers = asked[: limit or COUNT]
+        numbers = drawn_questions(passages, f"{task}-{seed}")[: limit or COUNT]
     length = Length(tokens, lambda record: length_of({"dataset": task, "_id": "", **record}))
     records = []
     for index, number in enumerate(numbers):

@@ -12,6 +12,13 @@ from .filling import Length, fill, other_spans
 from .passages import Passage, pieces
 
 
+def drawn_questions(passages: Sequence[Passage], seed: str) -> list[tuple[int, int]]:
+    """Every question once, as (passage, which of its questions), in a drawn order."""
+    asked = [(p, q) for p, passage in enumerate(passages) for q in range(len(passage.questions))]
+    random.Random(seed).shuffle(asked)
+    return asked
+
+
 def documents_qa(rng: random.Random, passages: Sequence[Passage], length: Length, asked: tuple[int, int]) -> dict:
     """One question among as many documents as there is room for, in a drawn order; the last one taken may be cut.
 

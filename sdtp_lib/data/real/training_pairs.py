@@ -8,7 +8,7 @@ import random
 from ..tasks import DATASETS
 from .filling import Length
 from .passages import read_passages
-from .questions import documents_qa
+from .questions import documents_qa, drawn_questions
 
 CHARACTERS = (1300, 4400)  # of a prompt, as no tokenizer is known yet: about 300 to 1,000 tokens of English
 
@@ -31,8 +31,7 @@ def question_pairs(
         ValueError, FileNotFoundError: as `read_passages`; or if fewer than `count` questions fit.
     """
     passages = read_passages(source, training=True)
-    asked = [(p, q) for p, passage in enumerate(passages) for q in range(len(passage.questions))]
-    random.Random(f"pairs-{seed}").shuffle(asked)
+    asked = drawn_questions(passages, f"pairs-{seed}")
     pairs: list[dict] = []
     for number, question in enumerate(asked):
         rng = random.Random(f"pairs-{seed}-{number}")

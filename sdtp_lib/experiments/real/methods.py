@@ -20,6 +20,7 @@ from ...results import markdown_table, read_json
 from ...text_files import read_jsonl
 
 ALIKE = ("model", "dtype")  # what two results must have in common to be compared, beside the prompts
+MEASURES = (("score", "score", 100), ("right", "choice", 100), ("nll", "nll", 1))  # name, in a sample, times
 
 
 def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list[dict[str, Any]]:
@@ -56,9 +57,6 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
     return sorted(rows, key=lambda row: (*(row[key] for key in ("tokens", "task", "flops")), -row["score"]["mean"]))
 
 
-MEASURES = (("score", "score", 100), ("right", "choice", 100), ("nll", "nll", 1))  # name, in a sample, times
-
-
 def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
     """The rows of one task at one length: what each method scores, and by how much it differs from the full model."""
     chosen = [row for row in rows if row["task"] == task and row["tokens"] == tokens]
@@ -74,8 +72,7 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
 
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
     given, layers, tokens = about["schedule"], config.num_hidden_layers, _tokens(about, task)
-    lists = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
-    schedule = PruningSchedule(**{**given, **lists})
+    schedule = PruningSchedule(**given)
     presets = {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
     name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
