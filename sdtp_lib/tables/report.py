@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from .. import paper, results
-from ..evaluation.bootstrap import table1
+from .. import results
+from ..evaluation.bootstrap import score_columns, table1
 from ..latency.files import lookup
 from ..markdown import Markdown, is_missing, number_text
 from ..text_files import check_apart
@@ -37,7 +37,7 @@ def longbench_table(
             raise ValueError(f"{source} is no LongBench result: it needs 'data'")
         source = document["data"]
     table = source if isinstance(source, pd.DataFrame) else table1(source)
-    scores = (*paper.CATEGORIES, "AVG")
+    scores = score_columns(table)
     rows = [
         {"method": row["method"]}
         | {name: _score(row.get(name), row.get(f"{name} ci95")) for name in scores}
@@ -50,6 +50,39 @@ def longbench_table(
     return pd.DataFrame(rows)
 
 
+def scores_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
+    """What every method scores, and in brackets by how much it differs from the full model, with 95% intervals.
+
+    Args:
+        found: method -> summary, with the paired differences under `against_full`, as `evaluation.compare.compare`
+            gives it.
+        part: "average" for a row a method, "tasks" for a row a method and dataset, which has also what is known of the
+            right answer: how often it is the likeliest of its choices (chance in the title), and its nats per token.
+
+    Raises:
+        ValueError: for another part.
+    """
+    _check_part(part, ("average", "tasks"))
+    rows = []
+    for method, summary in found.items():
+        against = summary.get("against_full", {})
+        if part == "average":
+            whole = {"score": summary["average"], "ci95": summary["ci95"]}
+            rows.append({"method": method, "score": _beside(whole, "score", against.get("average"), 1)})
+            continue
+        for name, task in summary["tasks"].items():
+            apart = against.get("tasks", {}).get(name, {})
+            row = {"task": name, "method": method, "n": task["n"], "score": _beside(task, "score", apart, 1)}
+            for title, cell in task.get("scores", {}).items():
+                if title == "nll":
+                    row["nll"] = _beside(cell, "mean", apart.get("nll"), 2)
+                elif "chance" in cell:
+                    row[f"right (chance {cell['chance']:.0f})"] = _beside(cell, "mean", apart.get("right"), 1)
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    return Markdown(results.markdown_table(frame.sort_values("task", kind="stable") if part == "tasks" else frame))
+
+
 def differences_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
     """Paired differences from another run (the full model), one row per method, or per method and dataset or category.
 
@@ -60,8 +93,7 @@ def differences_table(found: Mapping[str, dict], part: str = "average") -> Markd
     Raises:
         ValueError: for another part.
     """
-    if part not in ("average", "categories", "tasks"):
-        raise ValueError(f"part must be average, categories or tasks, got {part!r}")
+    _check_part(part, ("average", "categories", "tasks"))
     rows = []
     for method, differences in found.items():
         cells = {"average": differences["average"]} if part == "average" else differences[part]
@@ -78,8 +110,20 @@ def table2_beside_paper(document: Mapping) -> Markdown:
     return Markdown(results.markdown_table(table2_rows(document), digits=2))
 
 
-def _score(score: float | None, interval: Sequence[float] | None) -> str:
+def _check_part(part: str, known: Sequence[str]) -> None:
+    if part not in known:
+        raise ValueError(f"part must be {', '.join(known[:-1])} or {known[-1]}, got {part!r}")
+
+
+def _beside(cell: Mapping, key: str, against: Mapping | None, digits: int) -> str:
+    """A value with its interval, and after it the difference with its own."""
+    text = _score(cell[key], cell["ci95"], digits)
+    return f"{text} ({_score(against['difference'], against['ci95'], digits, sign=True)})" if against else text
+
+
+def _score(score: float | None, interval: Sequence[float] | None, digits: int = 1, sign: bool = False) -> str:
     if is_missing(score):
         return "-"
-    text = number_text(score, 1)
-    return text if is_missing(interval) else f"{text} [{number_text(interval[0], 1)}, {number_text(interval[1], 1)}]"
+    text = number_text(score, digits, sign)
+    ends = "" if is_missing(interval) else ", ".join(number_text(end, digits, sign) for end in interval)
+    return f"{text} [{ends}]" if ends else text
