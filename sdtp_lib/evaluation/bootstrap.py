@@ -130,6 +130,12 @@ def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
     return found
 
 
+def mean_nll(summary: Mapping) -> dict[str, float]:
+    """`nll` of a summary: nats per token of the right answer, mean over the datasets; empty if they do not weigh it."""
+    found = [task["scores"]["nll"]["mean"] for task in summary["tasks"].values() if "nll" in task.get("scores", {})]
+    return {"nll": _mean(found)} if found else {}
+
+
 def table1(results: Mapping[str, dict]) -> pd.DataFrame:
     """The paper's Table 1 columns, one row per method: five categories, AVG, 1/tau, then the 95% intervals.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,15 @@ def stored_or_measured(
     return found
 
 
+def stored_or_own(source: str | None, name: str, own: Any) -> Any:
+    """`data` of a result file: stored by the profile `source`, or, where that is None, what this run found itself.
+
+    Raises:
+        FileNotFoundError: if the repository has no such file.
+    """
+    return own if source is None else results.stored(source, name)
+
+
 def stored_or_swept(
     source: str | None, configs: Sequence[str], folder: str, profile: str, run: Callable[[Path], Any]
 ) -> dict[str, dict]:
@@ -52,8 +61,12 @@ def stored_or_swept(
     return _read(home, configs)
 
 
-def stored_sweep(source: str, configs: Sequence[str], folder: str = "") -> dict[str, dict]:
-    """The latency documents that a profile stored, see `stored_or_swept`."""
+def stored_sweep(
+    source: str | None, configs: Sequence[str], folder: str = "", own: Mapping[str, dict] | None = None
+) -> dict[str, dict]:
+    """The latency documents that a profile stored, see `stored_or_swept`; of no profile this run's `own`."""
+    if source is None:
+        return {config: own[config] for config in configs}
     return _read(paths.stored(paths.RESULTS, source) / folder, configs)
 
 

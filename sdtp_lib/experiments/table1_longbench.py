@@ -8,22 +8,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper as paper_numbers
 from ..evaluation.compare import compare
-from ..evaluation.longbench import records_of
+from ..evaluation.methods import Pruners
+from ..evaluation.task_records import records_of
 from ..markdown import Markdown, paper_ours
 from ..paper import CATEGORIES
-from ..pruning.scoring import Scorer
 
 
 def longbench(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: str, source: str | None, limit: int | None,
-    pruner: Scorer, methods: Sequence[str], **options,
+    pruner: Pruners, methods: Sequence[str], tokens: int | None = None, **options,
 ) -> dict[str, dict]:  # fmt: skip
-    """Table 1's data: method -> summary, on the same records; `source` None: the embedded set or the Hub's copy.
+    """Table 1's data: method -> summary, on the same records.
 
     Args:
-        options: of `evaluation.compare.compare`.
+        tasks, source, limit, tokens: see `evaluation.task_records.records_of`.
+        pruner, methods, options: of `evaluation.compare.compare`.
     """
-    return compare(model, tokenizer, records_of(tasks, limit, source), pruner, methods, **options)
+    records = records_of(model, tokenizer, tasks, limit, source, tokens)
+    return compare(model, tokenizer, records, pruner, methods, **options)
 
 
 def losses_against_paper(found: dict[str, dict]) -> Markdown:
