@@ -76,9 +76,9 @@ def quality_over_seeds(
 
     Returns:
         The points, the schedule as plain values, with `score` (0 to 100, mean over seeds), `ci95` (over records, of
-        that mean), `seeds` (score of each), `samples` (dataset -> that mean for each record), `n` records, where answers
-        are weighed `nll`, and `flops`, the share of the full model's prefill FLOPs at the mean prompt length (attention causal; what the scorer costs
-        included, an untrained one as the paper's MLP).
+        that mean), `seeds` (score of each), `samples` (dataset -> that mean for each record), `n` records, where
+        answers are weighed `nll`, and `flops`, the share of the full model's prefill FLOPs at the mean prompt length
+        (attention causal; what the scorer costs included, an untrained one as the paper's MLP).
     """
     model, measured = setting.model, []
     for number, point in enumerate(points):

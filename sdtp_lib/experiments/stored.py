@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,8 @@ def stored_or_swept(
     return _read(home, configs)
 
 
-def stored_sweep(
-    source: str | None, configs: Sequence[str], folder: str = "", own: Mapping[str, dict] | None = None
-) -> dict[str, dict]:
-    """The latency documents that a profile stored, see `stored_or_swept`; of no profile this run's `own`."""
-    if source is None:
-        return {config: own[config] for config in configs}
+def stored_sweep(source: str, configs: Sequence[str], folder: str = "") -> dict[str, dict]:
+    """The latency documents that a profile stored, see `stored_or_swept`."""
     return _read(paths.stored(paths.RESULTS, source) / folder, configs)
 
 

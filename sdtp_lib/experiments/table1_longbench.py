@@ -29,11 +29,12 @@ def longbench(
 
 
 def losses_against_paper(found: dict[str, dict]) -> Markdown:
-    """Points lost against the full model, by category and on average: the paper's and ours."""
+    """Points lost against the full model, by those of the paper's categories that were run, and on average: the paper's
+    and ours, of the methods that the paper has."""
     rows = []
-    for method in (name for name in found if name != "full"):
-        theirs = paper_numbers.TABLE1.get(paper_numbers.TABLE1_NAMES.get(method))
-        for column in (*CATEGORIES, "AVG"):
+    for method in (name for name in found if name != "full" and name in paper_numbers.TABLE1_NAMES):
+        theirs = paper_numbers.TABLE1.get(paper_numbers.TABLE1_NAMES[method])
+        for column in (*(name for name in CATEGORIES if name in found["full"]["categories"]), "AVG"):
             both = (found[name] for name in ("full", method))
             full, ours = (row["average"] if column == "AVG" else row["categories"][column]["score"] for row in both)
             paper = theirs[column] - paper_numbers.TABLE1["original"][column] if theirs else None

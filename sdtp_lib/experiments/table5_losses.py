@@ -180,8 +180,12 @@ def _total(value: float | list[float] | None) -> float | None:
 
 
 def ablation_against_paper(found: dict[str, dict]) -> Markdown:
-    """Points lost by leaving losses out, on average over LongBench's categories: Table 5's and ours."""
+    """Points lost by leaving losses out, on average over LongBench's categories: Table 5's and ours; and, where answers
+    are weighed, what the right one lost."""
     full = ABLATIONS[0]
     mean = {name: sum(row.values()) / len(row) for name, row in paper_numbers.TABLE5.items()}
     rows = [(name, mean[name] - mean[full], found[name]["average"] - found[full]["average"]) for name in ABLATIONS[1:]]
+    if "nll" in found[full]:
+        rows += [(f"{name}, nats per token more", None, found[name]["nll"] - found[full]["nll"])
+                 for name in ABLATIONS[1:]]  # fmt: skip
     return paper_ours(rows)

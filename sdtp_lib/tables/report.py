@@ -50,25 +50,23 @@ def longbench_table(
     return pd.DataFrame(rows)
 
 
-def scores_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
-    """What every method scores, and in brackets by how much it differs from the full model, with 95% intervals.
+def scores_table(found: Mapping[str, dict]) -> Markdown:
+    """What every method scores, and in parentheses by how much it differs from the full model, with 95% intervals.
+
+    A row a method. Where answers are weighed, a row a method and dataset, which says also how often the right answer is
+    the likeliest of its choices (chance in the title), and its nats per token.
 
     Args:
         found: method -> summary, with the paired differences under `against_full`, as `evaluation.compare.compare`
             gives it.
-        part: "average" for a row a method, "tasks" for a row a method and dataset, which has also what is known of the
-            right answer: how often it is the likeliest of its choices (chance in the title), and its nats per token.
-
-    Raises:
-        ValueError: for another part.
     """
-    _check_part(part, ("average", "tasks"))
-    rows = []
+    rows, weighed = [], any("scores" in task for summary in found.values() for task in summary["tasks"].values())
     for method, summary in found.items():
         against = summary.get("against_full", {})
-        if part == "average":
-            whole = {"score": summary["average"], "ci95": summary["ci95"]}
-            rows.append({"method": method, "score": _beside(whole, "score", against.get("average"), 1)})
+        if not weighed:
+            n = sum(task["n"] for task in summary["tasks"].values())
+            score = _beside(summary, "average", against.get("average"), 1)
+            rows.append({"method": method, "n": n, "score": score, "": lookup(against, "average", "verdict")})
             continue
         for name, task in summary["tasks"].items():
             apart = against.get("tasks", {}).get(name, {})
@@ -80,7 +78,7 @@ def scores_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
                     row[f"right (chance {cell['chance']:.0f})"] = _beside(cell, "mean", apart.get("right"), 1)
             rows.append(row)
     frame = pd.DataFrame(rows)
-    return Markdown(results.markdown_table(frame.sort_values("task", kind="stable") if part == "tasks" else frame))
+    return Markdown(results.markdown_table(frame.sort_values("task", kind="stable") if weighed else frame))
 
 
 def differences_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
@@ -93,7 +91,8 @@ def differences_table(found: Mapping[str, dict], part: str = "average") -> Markd
     Raises:
         ValueError: for another part.
     """
-    _check_part(part, ("average", "categories", "tasks"))
+    if part not in ("average", "categories", "tasks"):
+        raise ValueError(f"part must be average, categories or tasks, got {part!r}")
     rows = []
     for method, differences in found.items():
         cells = {"average": differences["average"]} if part == "average" else differences[part]
@@ -108,11 +107,6 @@ def differences_table(found: Mapping[str, dict], part: str = "average") -> Markd
 def table2_beside_paper(document: Mapping) -> Markdown:
     """Table 2 beside a latency document, see `tables.table2.table2_rows`: speedups, limits and FLOPs pruned / full."""
     return Markdown(results.markdown_table(table2_rows(document), digits=2))
-
-
-def _check_part(part: str, known: Sequence[str]) -> None:
-    if part not in known:
-        raise ValueError(f"part must be {', '.join(known[:-1])} or {known[-1]}, got {part!r}")
 
 
 def _beside(cell: Mapping, key: str, against: Mapping | None, digits: int) -> str:

@@ -85,7 +85,7 @@ def test_the_comparison_runs_under_the_schedule_asked_for(monkeypatch):
 
     def measured(model, tokenizer, records, method, schedule, pruner):
         asked.append(schedule)
-        return {"average": 50.0}, []
+        return {"average": 50.0, "tasks": {}}, []
 
     pruner = TokenPruner(8, (4,), {"held_out": {"rank_correlation": [0.5]}})
     monkeypatch.setattr(ablation, "records_of", lambda *_: [])
