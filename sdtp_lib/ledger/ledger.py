@@ -115,8 +115,8 @@ def _beside(row: Row, others: Sequence[Evidence]) -> Iterator[str]:
 
 def _counts(every: Sequence[Row]) -> str:
     counts = Counter(row.status for row in every)
-    texts = [f"{n} {status}" for status, n in counts.most_common()]
-    return _wrapped(f"The {len(every)} rows: {'; '.join(texts)}.")
+    texts = [f"{n} *{status}*" for status, n in counts.most_common()]
+    return _wrapped(f"Of {len(every)} rows are {'; '.join(texts)}.")
 
 
 def _overview(table: Sequence[Row]) -> str:
