@@ -7,17 +7,26 @@ WIDTH = 2.0  # points from a mean to either end of its interval
 
 
 def methods_document(schedule="paper", tokens=1024, n=100, width=WIDTH, **tasks):
-    """task={method, or (method, pruner): score}; each has a `full`, which the differences are to."""
+    """task={method, or (method, pruner), or (method, pruner, pooling): score}; each has a `full` to differ from."""
     rows = []
     for task, scores in tasks.items():
         for name, score in scores.items():
-            method, pruner = name if isinstance(name, tuple) else (name, None)
+            method, pruner, pooled = (*name, "")[:3] if isinstance(name, tuple) else (name, None, "")
             cell = {"mean": score, "ci95": [score - width, score + width]}
             if method != "full":
                 lost = score - scores["full"]
                 cell["difference"] = {"mean": lost, "ci95": [lost - width, lost + width]}
             where = {"tokens": tokens, "task": task, "schedule": "none" if method == "full" else schedule}
-            rows.append({**where, "method": method, "pruner": pruner, "n": n, "flops": 1.5, "score": cell})
+            rows.append(
+                {
+                    **where,
+                    "method": f"{method}{f', {pruner}' if pruner else ''}{pooled}",
+                    "pruner": pruner,
+                    "n": n,
+                    "flops": 1.5,
+                    "score": cell,
+                }
+            )
     return {"metadata": ABOUT, "data": rows}
 
 

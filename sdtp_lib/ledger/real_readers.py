@@ -14,7 +14,14 @@ TASKS = {"needle": "one needle", "needle_multi": "one of four needles", "documen
 
 @dataclass(frozen=True)
 class Arm:
-    """A method under a schedule; `design` is that of the trained pruner, of which there may be several seeds."""
+    """A method under a schedule.
+
+    Attributes:
+        method: as the table has it, without the pruner's folder: `random`, `sdtp`, `sdtp, pooled over 7`.
+        schedule: a preset's name.
+        design: of the trained pruner: its folder, or several that have a seed behind this name.
+        shown: in the ledger.
+    """
 
     method: str
     schedule: str = "paper"
@@ -44,15 +51,17 @@ def measured(document: Mapping, arm: Arm) -> dict[str, Measured]:
     """task -> what `arm` scored, over the seeds of its pruner; empty if it was not run."""
     found: dict[str, list[Mapping]] = {}
     for row in document["data"]:
-        same = (row["tokens"], row["schedule"], row["method"]) == (TOKENS, arm.schedule, arm.method)
-        if same and row["task"] in TASKS and (arm.design is None or _is(arm.design, row["pruner"])):
+        pruner = (row["pruner"] or "").split("/")[-1]
+        method = row["method"].replace(f", {pruner}", "", 1) if pruner else row["method"]
+        same = (row["tokens"], row["schedule"], method) == (TOKENS, arm.schedule, arm.method)
+        if same and row["task"] in TASKS and _is(arm.design, pruner):
             found.setdefault(row["task"], []).append(row)
     return {task: _over_seeds(found[task]) for task in TASKS if task in found}
 
 
-def _is(design: str, pruner: str | None) -> bool:
+def _is(design: str | None, pruner: str) -> bool:
     """Whether a pruner is of a design: `paper`, or with a seed behind it, `paper-1` or `paper_seed1`."""
-    return re.fullmatch(rf"{design}([-_ ]?[a-z]*[-_ ]?\d+)?", pruner or "") is not None
+    return pruner == "" if design is None else re.fullmatch(rf"{design}([-_]?[a-z]*\d+)?", pruner) is not None
 
 
 def _over_seeds(rows: Sequence[Mapping]) -> Measured:

@@ -49,11 +49,20 @@ def test_better_than_several_is_better_than_each(recency, status):
 
 def test_a_module_is_found_by_its_design_over_its_seeds():
     scores = {"full": 90.0, ("sdtp", "paper-0"): 80.0, ("sdtp", "paper_seed1"): 84.0, AWARE: 10.0}
-    scores |= {("sdtp", "paper_pooled"): 1.0, ("sdtp, pooled over 7", "paper"): 2.0}
+    scores |= {("sdtp", "paper_pooled"): 1.0, ("sdtp", "paper", ", pooled over 7"): 2.0}
     (cell,) = measured(methods_document(needle=scores), MODULE).values()
     assert (cell.seeds, cell.score.mean, cell.score.low, cell.score.high) == (2, 82.0, 78.0, 86.0)
     assert (cell.lost.mean, cell.lost.low, cell.lost.high) == (-8.0, -12.0, -4.0)
     assert stays_close(MODULE, 9.0)(methods_document(needle=scores)).n.endswith("2 seeds, intervals around all")
+
+
+def test_pooled_scores_are_a_method_of_their_own():
+    scores = {"full": 90.0, PAPER: 80.0, (*PAPER, ", pooled over 7"): 85.0, "attention, pooled over 7": 60.0}
+    document = methods_document(needle=scores)
+    pooled, attention = Arm("sdtp, pooled over 7", design="paper"), Arm("attention, pooled over 7")
+    assert measured(document, pooled)["needle"].score.mean == 85.0
+    assert measured(document, attention)["needle"].score.mean == 60.0
+    assert measured(document, Arm("attention")) == {}
 
 
 def test_rows_of_another_schedule_length_or_task_are_not_taken():
