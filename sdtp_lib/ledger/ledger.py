@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -158,7 +158,7 @@ def _wrapped(text: str) -> str:
 
 def _commands() -> str:
     """Every command once, with what it answers."""
-    places: Mapping[str, dict[str, None]] = {}
+    places: dict[str, dict[str, None]] = {}
     for claim in CLAIMS:
         places.setdefault(claim.command, {})[claim.where] = None
     return "\n".join(f"- {'; '.join(where)}: {command}" for command, where in places.items())
