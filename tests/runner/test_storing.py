@@ -118,6 +118,21 @@ def _files(root):
     return [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
 
 
+def test_storing_all_leaves_alone_what_no_notebook_made(repository, quick):
+    about = {"metadata": {"code_digest": "a", "commit": "b"}, "data": 1}  # as a command records it
+    results.write_json(repository / "results/demo/methods.json", about)
+    kept = ["results/demo/methods.md", "results/demo/methods_samples.jsonl.gz", "figures/demo/methods.png"]
+    gone = ["results/demo/methodical.md", "results/demo/old.json"]
+    for name in (*kept, *gone):
+        results.write_text(repository / name, "{}")
+    about["metadata"]["notebook_digest"] = "c"
+    results.write_json(repository / "results/demo/old.json", about)
+    commit("made by hand")
+    reproduce.reproduce("demo", store=True)
+    assert all((repository / name).exists() for name in (*kept, "results/demo/methods.json"))
+    assert not any((repository / name).exists() for name in (*gone, "results/demo/older.json"))
+
+
 def test_storing_one_notebook_leaves_the_others_alone(repository, quick):
     reproduce.reproduce("demo")
     before = stored_files(repository)
