@@ -76,9 +76,9 @@ def said(found: Mapping) -> Markdown:
     left = sum(last == layers[-1] for last in found["last_layer"])
     alike = [layer for layer in layers if found["kv_lengths"][layer] == found["scheduled"][layer]]
     where = "every layer" if len(alike) == len(layers) else f"{len(alike)} of {len(layers)} layers"
-    same = "the same" if len({*found["answers"].values()}) == 1 else "not the same"
+    same = "give" if len({*found["answers"].values()}) == 1 else "do not give"
     return Markdown(f"Here {left} of {tokens} tokens reach the last layer, the cache holds what the schedule says in "
-                    f"{where}, and full and pruned model give {same} answer.")  # fmt: skip
+                    f"{where}, and full and pruned model {same} the same answer.")  # fmt: skip
 
 
 def log_table(rows: Sequence[dict]) -> Markdown:

@@ -14,6 +14,7 @@ from ..evaluation.longbench import resolve_schedule
 from ..evaluation.task_records import records_of
 from ..markdown import Markdown
 from ..models.loading import load_model
+from ..models.names import DEMOS
 from ..models.shipped_pruners import shipped_pruners
 from ..pruning.schedule import PruningSchedule
 from ..results import markdown_table
@@ -86,8 +87,9 @@ def load_or_train(
     else:
         if len(seeds) > 1:
             raise ValueError(f"one pruner of each design is shipped, not one for each of the seeds {list(seeds)}")
-        own = {path.name: path for path in sorted((paths.QUESTION_PRUNERS / str(name)).glob("*"))}
-        shipped = own or shipped_pruners(model)  # those of the demo models score at every layer
+        shipped = shipped_pruners(model)
+        if name in DEMOS:  # of these there are some that score at every layer
+            shipped = {path.name: path for path in sorted((paths.QUESTION_PRUNERS / name).glob("*"))}
         if missing := sorted(set(designs) - set(shipped)):
             known = ", ".join(shipped) or "none"
             raise ValueError(f"no pruner {missing[0]!r} is shipped for {name}; there are: {known}")

@@ -14,7 +14,7 @@ from .result_file import write
 
 
 def stored_or_measured(
-    source: str | None, name: str, measure: Callable[[], Any], model: PreTrainedModel, profile: str, **details
+    source: str | None, name: str, measure: Callable[[], Any], model: PreTrainedModel, profile: str, /, **details
 ) -> Any:
     """`data` of a result file: stored by the profile `source`, or, where that is None, measured and written now.
 
