@@ -97,7 +97,7 @@ def _loading(notebook: Path, model: str | None) -> dict[str, Any]:
     if model is None:
         return {}
     known, there = papermill.inspect_notebook(str(notebook)), os.path.exists(model)
-    if not there and model.count("/") != 1 and os.sep in model:
+    if not there and os.sep in model and (model.count("/") > 1 or model[0] in "./~"):  # else a name on the Hub
         raise ValueError(f"model folder {model} does not exist")
     name = os.path.abspath(model) if there else model
     several = {"models": [name] * len(yaml.safe_load(known["models"]["default"]))} if "models" in known else {}

@@ -67,6 +67,7 @@ def test_several_models_of_one_notebook_are_all_replaced(ran):
     assert plan("real", "09", "demo")[0].parameters == {"profile": "real", "models": ["demo", "demo"]}
 
 
-def test_a_model_folder_that_is_not_there_is_refused(ran, capsys):
-    assert cli.main(["reproduce", "--profile", "real", "--model", "/no/such/model"]) == 2
-    assert capsys.readouterr().err == "sdtp: error: model folder /no/such/model does not exist\n" and not ran
+@pytest.mark.parametrize("folder", ["/no/such/model", "./nowhere", "no/such/model"])
+def test_a_model_folder_that_is_not_there_is_refused(ran, capsys, folder):
+    assert cli.main(["reproduce", "--profile", "real", "--model", folder]) == 2
+    assert capsys.readouterr().err == f"sdtp: error: model folder {folder} does not exist\n" and not ran
