@@ -15,5 +15,5 @@ print(f"pyproject.toml allows transformers{allowed}")
 if here not in allowed:
     print(
         f"transformers {here} is NEWER THAN TESTED: where all tests below pass, raise the cap in pyproject.toml, "
-        "and name the version in the README"
+        "and name the version in docs/families.md"
     )

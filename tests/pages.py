@@ -86,3 +86,31 @@ def parsers():
     """The parser of every command of `sdtp`, by name."""
     (action,) = [action for action in cli.build_parser()._actions if action.choices]
     return action.choices
+
+
+def text_of(page):
+    """What a reader sees of a page's prose and tables: no code, no links' targets, no comments."""
+    return "\n".join(token.content for token in tokens(page) if token.type == "text")
+
+
+def numbers(page):
+    """(number as it is written, file, key) of all that the page's comment `numbers` says are from stored files."""
+    for comment in re.findall(r"<!-- numbers\n(.*?)-->", page.read_text(), re.DOTALL):
+        file = None
+        for line in comment.splitlines():
+            if line.startswith("  "):  # several have a semicolon between them
+                for each in line.strip().split("; "):
+                    number, key = each.split(" = ")
+                    yield number, file, key
+            else:
+                file = paths.ROOT / line
+
+
+def stored(document, key):
+    """The value at a key such as `data[method=paper&schedule.keep_ratio=0.7].score`: of a list the one that fits."""
+    for name, conditions in re.findall(r"(\w+)(?:\[(.*?)\])?", key) if key else []:
+        document = document[name]
+        if conditions:
+            wanted = [condition.split("=") for condition in conditions.split("&")]
+            (document,) = [each for each in document if all(str(stored(each, at)) == value for at, value in wanted)]
+    return document

@@ -1,6 +1,7 @@
 """README and docs: every link leads somewhere, every command is one that the parser takes, and short ones run."""
 
 import ast
+import json
 import re
 import subprocess
 from urllib.parse import unquote
@@ -15,10 +16,13 @@ from pages import (
     commands,
     lines,
     links,
+    numbers,
     parsers,
     sdtp_arguments,
     shell_blocks,
     spans,
+    stored,
+    text_of,
 )
 
 from sdtp_lib import cli, paths
@@ -93,6 +97,20 @@ def test_blocks_of_other_languages_are_well_formed(page):
         assert done.returncode == 0, done.stderr
 
 
+@every_page
+def test_numbers_are_those_of_the_stored_files(page):
+    """Those that the page's comment `numbers` lists; a page that has one lists every number with a decimal point."""
+    found, text, documents = list(numbers(page)), text_of(page), {}
+    for number, file, key in found:
+        documents[file] = documents.get(file) or json.loads(file.read_text())
+        digits = len(number.partition(".")[2])
+        assert f"{stored(documents[file], key):.{digits}f}" == number, (number, file.name, key)
+        assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d]|[.,]\d)", text), f"{number} is not on the page"
+    if found:
+        told = re.findall(r"(?<![\d.])\d{1,3}\.\d+(?![\d.])", text)  # the paper's own number on arXiv has four digits
+        assert {*told} <= {number for number, *_ in found}
+
+
 def test_commands_are_found_at_all():
     """Or nothing above would be held to anything."""
     found = [words for page in TOLD for program, words in commands(page) if program == "sdtp"]
@@ -111,8 +129,8 @@ SMALL = {  # added to a command, whose own values it takes the place of
     "explore": ["--new-tokens", "2"],
     "report": [],
 }
-PLACES = {"FOLDER": "demo", "FILE.jsonl": "own.jsonl", "FILE": "prompt.txt"}
-NEEDS_MORE = ("smollm2-135m", "--device-map", "--tensor-parallel", "--pruner")  # a network, GPUs, what one has trained
+PLACES = {"FOLDER": "demo", "FILE.jsonl": "own.jsonl", "FILE": "prompt.txt", "needle": "longbench_mini"}
+NEEDS_MORE = ("smollm2-135m", "--device-map", "--tensor-parallel")  # a network, or GPUs
 
 
 @pytest.mark.slow
