@@ -125,12 +125,12 @@ SMALL = {  # added to a command, whose own values it takes the place of
     "train": ["--epochs", "1"],
     "evaluate": ["--limit", "1"],
     "lm-eval": ["--limit", "1"],
-    "profile": ["--lengths", "64", "--repeats", "1"],
+    "profile": ["--mode", "prefill", "--lengths", "64", "--repeats", "1"],
     "explore": ["--new-tokens", "2"],
     "report": [],
 }
 PLACES = {"FOLDER": "demo", "FILE.jsonl": "own.jsonl", "FILE": "prompt.txt", "needle": "longbench_mini"}
-NEEDS_MORE = ("smollm2-135m", "--device-map", "--tensor-parallel")  # a network, or GPUs
+NEEDS_MORE = ("smollm2-135m", "--device-map", "--tensor-parallel", "--points")  # a network, GPUs, or a sweep
 
 
 @pytest.mark.slow
