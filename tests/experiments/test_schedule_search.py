@@ -107,9 +107,9 @@ def test_held_out_prompts_are_not_those_that_are_marked(tmp_path):
 
 def test_held_out_questions_of_squad_are_not_those_that_are_marked(tmp_path, monkeypatch):
     paragraphs = [
-        {"title": "Mills", "context": f"Mill {n} by the river is kept by a family of {n}. " * 8,
+        {"title": f"Mill {n}", "context": f"Mill {n} by the river is kept by a family of {n}. " * 8,
          "questions": [{"question": f"Who keeps mill {n}?", "answers": [f"a family of {n}"]}]}
-        for n in range(30)
+        for n in range(100, 130)
     ]  # fmt: skip
     (tmp_path / "squad_train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in paragraphs))
     monkeypatch.setenv("SDTP_DATA", str(tmp_path))
