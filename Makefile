@@ -18,10 +18,11 @@ NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nb
 reproduce: install ## every notebook with the demo profile, two at a time but for those that time, into runs/demo
 	$(BIN)/sdtp reproduce --profile demo --jobs 2
 
-# make store PROFILE=demo [ONLY=06] [JOBS=1] [RESUME=1]
+# make store PROFILE=demo [ONLY=06] [MODEL=folder] [JOBS=1] [RESUME=1]
 store: install ## run a profile from a tree without changes, then renew results/PROFILE and figures/PROFILE, and nothing else does
 	@$(if $(PROFILE),,echo "name the profile: make store PROFILE=demo" >&2; exit 2)
-	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),1) $(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume)
+	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),1) $(addprefix --only ,$(ONLY)) \
+	  $(addprefix --model ,$(MODEL)) $(if $(RESUME),--resume)
 
 # Notebooks side by side, on one thread each, also those that time, since no times are compared.
 test: install ## quick tests, then every stored notebook run again and compared

@@ -35,11 +35,12 @@ def load_pruners(
     """The pruners of methods by name: of `sdtp` that of `folder`, of a design that which is shipped for the model.
 
     Args:
-        methods: names; those that need no pruner are passed over.
+        methods: names, as `evaluation.compare` reads them; those that need no pruner are passed over.
         folder, model, schedule: see `models.load_pruner`, and what it raises.
     """
     places = {"sdtp": folder, **{design: design for design in DESIGNS}}
-    return {name: load_pruner(places[name], model, schedule) for name in dict.fromkeys(methods) if name in places}
+    names = dict.fromkeys(name.partition("-")[0] for name in methods)
+    return {name: load_pruner(places[name], model, schedule) for name in names if name in places}
 
 
 def make_scorer(method: str, pruner: Pruners = None, seed: int = 0) -> Scorer | None:

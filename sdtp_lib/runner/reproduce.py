@@ -65,7 +65,7 @@ def reproduce(
         results.check_output(folder, folder=True)
     results.check_output(paths.ledger(profile))
     if store:
-        storing.begin(profile, only, resume)
+        storing.begin(profile, only, resume, model)
     else:
         storing.abandon(profile)
     todo = [job for job in chosen if not ((resume or job.keep) and job.is_done())]

@@ -22,21 +22,21 @@ MARKER = "store.json"  # in the folder of the run while it is made to be stored;
 KINDS = (paths.RESULTS, paths.FIGURES)
 
 
-def begin(profile: str, only: str | None, resume: bool) -> None:
+def begin(profile: str, only: str | None, resume: bool, model: str | None = None) -> None:
     """Make the run's folder ready: a whole run begins with an empty one.
 
     Args:
-        only, resume: as `reproduce`.
+        only, resume, model: as `reproduce`.
 
     Raises:
         ValueError: outside a checkout; if anything differs from the commit; if results are to go elsewhere; if there is
-            no such run to resume, or it began at another commit.
+            no such run to resume, or it began at another commit or with another model.
     """
     if moved := [variable for kind, variable in paths.MOVED.items() if paths.moved_to(kind)]:
         raise ValueError(f"results are stored in the repository; unset {moved[0]}")
     if found := _changes():
         raise ValueError(f"results are stored from a tree without changes; commit or undo first: {found}")
-    marker, now = paths.run(profile) / MARKER, {"commit": code_version()["commit"], "only": only}
+    marker, now = paths.run(profile) / MARKER, {"commit": code_version()["commit"], "only": only, "model": model}
     if resume:
         if not marker.is_file():
             raise ValueError(f"there is no unfinished store of {profile} to resume")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sdtp_lib.evaluation import methods
 from sdtp_lib.evaluation.bootstrap import mean_nll, summarise
 from sdtp_lib.evaluation.compare import read_row
 from sdtp_lib.evaluation.methods import make_scorer
@@ -29,6 +30,12 @@ def test_pruners_are_found_by_the_methods_name():
         make_scorer("sdtp", {"question_aware": own})
     with pytest.raises(ValueError, match="unknown method 'question_aware'"):
         make_scorer("question_aware", {"sdtp": own})
+
+
+def test_pruners_are_loaded_for_the_methods_that_need_one(monkeypatch):
+    monkeypatch.setattr(methods, "load_pruner", lambda folder, model, schedule: (folder, model, schedule))
+    found = methods.load_pruners(["full", "sdtp-low", "question_aware-pool7", "random"], "here", "model", "stages")
+    assert found == {"sdtp": ("here", "model", "stages"), "question_aware": ("question_aware", "model", "stages")}
 
 
 def samples(scores, nll, choices, task="needle"):

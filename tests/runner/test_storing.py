@@ -206,6 +206,14 @@ def test_code_that_changed_while_it_ran_is_not_stored(repository, quick, monkeyp
         assert cli.main(["reproduce", "--store", "--resume"]) == 0 and ran == ["01", "02", "02"]
 
 
+def test_a_store_goes_on_with_its_own_model_alone(repository, quick):
+    quick[1].add("02")
+    with pytest.raises(reproduce.NotebookFailed):
+        reproduce.reproduce("demo", store=True, model="owner/one")
+    with pytest.raises(ValueError, match="cannot resume: model was 'owner/one' and is now None"):
+        reproduce.reproduce("demo", store=True, resume=True)
+
+
 @pytest.mark.parametrize("between", ["a commit", "a run"])
 def test_a_store_goes_on_at_its_own_commit_and_with_its_own_files_alone(repository, quick, between):
     ran, failing = quick
