@@ -32,9 +32,9 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
 
     Returns:
         Rows with `tokens`, `task`, `schedule`, `method` (a pruner's folder and the pooling in its name), `pruner`, `n`,
-        `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the choices) and `nll` (per
-        token of the answer), each `mean`, `ci95`, and for all but the full model the paired `difference` to it; the
-        full model's come first.
+        `device`, `commit`, `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the
+        choices) and `nll` (per token of the answer), each `mean`, `ci95`, and for all but the full model the paired
+        `difference` to it; the full model's come first.
 
     Raises:
         ValueError: if a pruned result has no full one of the same model and dtype on the same prompts, or the folder no
@@ -84,6 +84,7 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     return {
         "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
         "method": f"{about['method']}{designed}{pooled}{form}", "pruner": pruner, "n": n,
+        "device": about.get("device"), "commit": about.get("commit"),
         "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
     }  # fmt: skip
 
