@@ -54,6 +54,14 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--any-model", action="store_true", help=meant)
 
 
+def _schedule(parser: argparse.ArgumentParser, default: str) -> None:
+    cuts = (
+        f"where and how much is cut: {', '.join(PRESET_NAMES)}, such as 15:0.3 (one cut at layer 15 to 30%%), or such "
+        f"as 1.6, if the pruner was tuned for it; by default what it was tuned for first, else {default}"
+    )
+    parser.add_argument("--schedule", default=None, metavar="NAME|LAYERS:RATIO", help=cuts)
+
+
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
@@ -111,10 +119,9 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     tasks = "longbench_mini, longbench, real, datasets such as needle; with spaces or commas between them"
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
     parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
-    cuts = f"where and how much is cut: {', '.join(PRESET_NAMES)}, or such as 15:0.3, one cut at layer 15 to 30%%"
-    parser.add_argument("--schedule", default="paper", metavar="NAME|LAYERS:RATIO", help=cuts)
-    near = "every score is the mean of so many neighbours', an odd number"
-    parser.add_argument("--pool", type=int, default=1, metavar="W", help=near)
+    _schedule(parser, "paper")
+    near = "every score is the mean of so many neighbours', an odd number; by default as the pruner's folder says, else 1"
+    parser.add_argument("--pool", type=int, default=None, metavar="W", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)
@@ -165,7 +172,7 @@ def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
     )
     _any_model(parser)
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default=schedule, help="where and how much is cut")
+    _schedule(parser, schedule)
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
     _chat_template(parser, "the prompt")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")

@@ -87,7 +87,8 @@ def load(
     model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
     trained = None
     if method == "sdtp":
-        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed, any_model)
+        schedule = resolve_schedule(schedule, model, pruner)
+        trained = load_pruner(pruner, model, schedule, seed, any_model)
         if chat_template is not None:
             used = chat_template and uses_template(tokenizer)
             warn_of_other_template(trained, template_digest(tokenizer, used))
