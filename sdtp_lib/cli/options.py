@@ -95,6 +95,20 @@ def train(parser: argparse.ArgumentParser) -> None:
     _model_options(parser, "demo", "float32", "the frozen model that made the marks")
 
 
+def tune(parser: argparse.ArgumentParser) -> None:
+    _model_options(parser, "demo", "float32", "the frozen model: demo, a folder, or a name on the Hub")
+    sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
+    parser.add_argument("--data", required=True, metavar="NAME|FILE", help=sources)
+    ratios = "FLOPs full / pruned of the prefill to search schedules for; the first is the default"
+    parser.add_argument("--flop-ratio", nargs="+", type=float, required=True, metavar="RATIO", help=ratios)
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="gets pruner, schedules and model card")
+    parser.add_argument("--quick", action="store_true", help="fewer prompts, epochs and candidates")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished work in the output")
+    _chat_template(parser, "prompts")
+    parser.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="longer prompts are passed over")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the modules and their training")
+
+
 def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
     parser.add_argument("--config", required=True, choices=PRESET_NAMES, help="a schedule; none: the full model alone")
@@ -120,7 +134,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
     parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
     _schedule(parser, "paper")
-    near = "every score is the mean of so many neighbours', an odd number; by default as the pruner's folder says, else 1"
+    near = "every score is the mean of so many neighbours', an odd number; by default as the pruner says, else 1"
     parser.add_argument("--pool", type=int, default=None, metavar="W", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")

@@ -138,7 +138,8 @@ def evaluate(
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
         method=method, tasks=names, limit=limit, tokens=asked.tokens, batch_size=batch_size, positions=positions,
-        pool=width_of(scorer) if pool is None else pool, chat_template=used_template(tokenizer, records, chat), records_digest=records_digest(records),
+        pool=width_of(scorer) if pool is None else pool, records_digest=records_digest(records),
+        chat_template=used_template(tokenizer, records, chat),
         **asked.origin,
     )  # fmt: skip
     if workers.count > 1:

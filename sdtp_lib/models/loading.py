@@ -213,7 +213,7 @@ def _from_hub(
     try:
         return _load(name, dtype, where, True, revision=revision)
     except OSError as error:
-        raise FileNotFoundError(f"{name} is no folder here and did not load from the Hub: {first_line(error)}") from None
+        raise FileNotFoundError(f"{name} is no folder and did not load from the Hub: {first_line(error)}") from None
 
 
 def _load(

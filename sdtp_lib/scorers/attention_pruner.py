@@ -1,4 +1,4 @@
-"""Last-window attention in a pruner's place: where no trained score is better, a pruner's folder says so by its kind."""
+"""Last-window attention in a pruner's place: where no trained score is better, its folder says so by this kind."""
 
 from __future__ import annotations
 
