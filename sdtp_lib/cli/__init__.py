@@ -109,7 +109,7 @@ def _train(**options) -> None:
 
 
 def _tune(**options) -> None:
-    """Both stages and a search of schedules, for a model and prompts of one's own: one folder that all commands take."""
+    """Train, search and measure for a model and prompts of one's own: one folder that all commands take."""
     from ..experiments.tuning.command import report, tune
 
     print(report(tune(**options), options["output"]))

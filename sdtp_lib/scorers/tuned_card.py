@@ -8,6 +8,10 @@ from typing import Any
 from ..results import markdown_table
 from .use import USE, own_schedules
 
+SCORES = {
+    "question_aware": "a module that reads the question", "paper": "the paper's module",
+    "attention": "last-window attention",
+}  # fmt: skip
 PARTS = ("searched", "measured")  # of the record, beside `use`: shown as tables here
 SECTION = """
 ## Use
@@ -62,9 +66,8 @@ def tuned_section(record: Mapping[str, Any]) -> str:
 def scored_by(record: Mapping[str, Any]) -> str:
     """The score and its pooling, in words."""
     width = record[USE]["pool"]
-    named = {"attention": "last-window attention", "paper": "the paper's module"}
     pooled = f"pooled over {width} neighbours" if width > 1 else "not pooled"
-    return f"{named.get(record['score'], f'the {record["score"]} module')}, {pooled}"
+    return f"{SCORES[record['score']]}, {pooled}"
 
 
 def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -82,7 +85,7 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def verdict(record: Mapping[str, Any]) -> str:
     """What the intervals say about the tuned score and last-window attention, in sentences."""
     if record["score"] == "attention":
-        return "No trained module was better than last-window attention on the search part: the folder holds no weights."
+        return "No trained module was better than last-window attention on the search part: the folder has no weights."
     others = [row for row in record["measured"] if row["method"].startswith("attention")]
     words = {"higher": "worse than", "lower": "better than", "no difference seen": "not told apart from"}
     return "\n".join(
