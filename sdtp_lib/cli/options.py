@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..options import DECODES, DEVICE_MAPS, DTYPES, MODES
-from ..pruning.schedule import PRESET_NAMES
+from ..pruning.schedule import PRESET_NAMES, is_name
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
@@ -109,9 +109,16 @@ def tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the split, the modules and their training")
 
 
+def _config(text: str) -> str:
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"unknown schedule {text!r}; known: {', '.join(PRESET_NAMES)}")
+    return text
+
+
 def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
-    parser.add_argument("--config", required=True, choices=PRESET_NAMES, help="a schedule; none: the full model alone")
+    known = f"a schedule: {', '.join(PRESET_NAMES)} (the full model), or such as 1.6, if --pruner was tuned for it"
+    parser.add_argument("--config", type=_config, default=None, metavar="NAME", help=f"{known}; by default its first")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
     _any_model(parser)
