@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..pruning.schedule import PruningSchedule
-from .pooled import PooledScorer, check_width, pooled
-from .token_pruner import TokenPruner
+from ..pruning.scoring import Scorer
+from .pooled import check_width, pooled
 
 USE = "use"
 
@@ -32,8 +32,8 @@ def own_schedules(record: Mapping[str, Any]) -> dict[str, PruningSchedule]:
     return {name: PruningSchedule(**schedule) for name, schedule in named.items()}
 
 
-def as_used(pruner: TokenPruner) -> TokenPruner | PooledScorer:
-    """A pruner, pooled as its record says.
+def as_used(pruner: Scorer) -> Scorer:
+    """A `TokenPruner`, pooled as its record says.
 
     Raises:
         ValueError: for a width that is none.
