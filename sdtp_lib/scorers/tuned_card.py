@@ -12,7 +12,7 @@ SCORES = {
     "question_aware": "a module that reads the question", "paper": "the paper's module",
     "attention": "last-window attention",
 }  # fmt: skip
-PARTS = ("searched", "measured")  # of the record, beside `use`: shown as tables here
+PARTS = ("searched", "measured")  # of the record, shown as tables here
 SECTION = """
 ## Use
 
@@ -48,7 +48,7 @@ with TokenPruning(schedule, load_pruner("this folder", model, schedule))(model) 
 
 def tuned_section(record: Mapping[str, Any]) -> str:
     """That part, from a record of `sdtp tune`; empty for any other."""
-    if USE not in record or any(part not in record for part in PARTS):
+    if not {USE, "score", "tuning", *PARTS} <= record.keys():
         return ""
     about, schedules = record["tuning"], own_schedules(record)
     rows = [

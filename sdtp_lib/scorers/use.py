@@ -28,8 +28,11 @@ def own_schedules(record: Mapping[str, Any]) -> dict[str, PruningSchedule]:
     Raises:
         ValueError: for one that is none.
     """
-    named = record.get(USE, {}).get("schedules", {})
-    return {name: PruningSchedule(**schedule) for name, schedule in named.items()}
+    try:
+        named = record.get(USE, {}).get("schedules", {})
+        return {name: PruningSchedule(**schedule) for name, schedule in named.items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"the pruner's record names no schedules that can be used: {error}") from None
 
 
 def as_used(pruner: Scorer) -> Scorer:
