@@ -1,20 +1,24 @@
 """`sdtp tune` from prompts to a folder that every command takes: on a tiny model, and once on the demo's."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from folders import run, save_model
 
 from sdtp_lib.evaluation.longbench import evaluate
+from sdtp_lib.experiments.tuning import command as tuning
 from sdtp_lib.experiments.tuning import loss_file
+from sdtp_lib.experiments.tuning.effort import QUICK
 from sdtp_lib.models.loading import load_model, load_pruner
 from sdtp_lib.models.named_schedules import resolve_schedule
 from sdtp_lib.scorers.files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 
+SMALL = replace(QUICK, train=9, search=3, held_out=5, epochs=2, stages=(1,), first_look=2, finalists=3, repeats=1)
 FOLDER = {CARD_FILE, CONFIG_FILE, WEIGHTS_FILE}
 
 
-def write_prompts(path, count=50, titles=20):
+def write_prompts(path, count=40, titles=20):
     """Prompts with answers about some documents."""
     rows = [
         {"prompt": f"the box {n} has a key . " * 12 + "What is in it ?", "answer": " a key", "title": f"d{n % titles}"}
@@ -29,7 +33,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     save_model(folder / "model")
     write_prompts(folder / "prompts.jsonl")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "QUICK", SMALL)
+        yield folder
 
 
 def command(home, output, *more):
@@ -52,8 +58,8 @@ def record_of(folder):
 def test_the_folder_says_what_was_done_and_holds_no_prompts(tuned):
     assert {path.name for path in tuned.iterdir()} == FOLDER
     record, card = record_of(tuned), (tuned / CARD_FILE).read_text()
-    assert [*record["use"]["schedules"]] == ["1.2", "1.3"] and record["tuning"]["documents"] == 20
-    assert record["tuning"]["prompts"] == {"train": 24, "search": 8, "held_out": 12}
+    assert [*record["use"]["schedules"]] == ["1.2", "1.3"] and 9 <= record["tuning"]["documents"] <= 17
+    assert record["tuning"]["prompts"] == SMALL.wanted
     used = {layer for schedule in record["use"]["schedules"].values() for layer in schedule["layers"]}
     assert {*json.loads((tuned / CONFIG_FILE).read_text())["layers"]} == used
     rows = {(row["asked"], row["method"]): row for row in record["measured"]}
@@ -61,8 +67,8 @@ def test_the_folder_says_what_was_done_and_holds_no_prompts(tuned):
     assert any("paper" in method for _, method in rows) and any(m.startswith("attention") for _, m in rows)
     for (asked, _), row in rows.items():
         assert not asked or float(asked) <= row["flops"] < 1.05 * float(asked)
-        assert row["prefill"] > 0 and row["n"] == 12
-    assert "box" not in card and "12 prompts" in card and "| tuned" in card
+        assert row["prefill"] > 0 and row["n"] == 5
+    assert "box" not in card and "5 prompts" in card and "| tuned" in card
 
 
 def test_every_command_takes_it_with_its_schedule_and_pooling(home, tuned, capsys):
@@ -92,7 +98,7 @@ def test_every_command_takes_it_with_its_schedule_and_pooling(home, tuned, capsy
 
 
 def test_a_killed_tuning_goes_on_to_the_same_folder(home, tuned, tmp_path, capsys, monkeypatch):
-    real, left, output = loss_file.sample_loss, [30], tmp_path / "pruner"
+    real, left, output = loss_file.sample_loss, [20], tmp_path / "pruner"
 
     def dies(*given):
         left[0] -= 1
@@ -106,14 +112,11 @@ def test_a_killed_tuning_goes_on_to_the_same_folder(home, tuned, tmp_path, capsy
     assert run(capsys, *command(home, output))[0] == 2
     status, said = run(capsys, *command(home, output, "--resume", "--seed", 1))
     assert status == 2 and "cannot resume" in said[0] and len(said) == 1
-    left[0] = 100_000
+    left[0] = 10_000
     assert run(capsys, *command(home, output, "--resume")) == (0, [])
-    times = ("prefill",)
     first, second = (record_of(folder) for folder in (tuned, output))
-    for record in (first, second):
-        for row in record["measured"]:
-            for name in times:
-                row.pop(name)
+    for row in first["measured"] + second["measured"]:
+        row.pop("prefill")  # measured anew
     assert first == second and (output / WEIGHTS_FILE).read_bytes() == (tuned / WEIGHTS_FILE).read_bytes()
     assert run(capsys, *command(home, output, "--resume")) == (0, [])
     assert run(capsys, *command(home, output))[0] == 2
@@ -128,7 +131,7 @@ def test_a_killed_tuning_goes_on_to_the_same_folder(home, tuned, tmp_path, capsy
         (("--flop-ratio", "40"), "no schedule searched reaches"),
         (("--max-tokens", "3"), "fit max_tokens=3"),
         (("--model", "mistral-7b"), "no tokenizer"),
-        (("--output", "{home}/prompts.jsonl"), "is a file"),
+        (("--output", "{home}/prompts.jsonl"), "is the input"),
         (("--chat-template",), "no chat template"),
     ],
 )

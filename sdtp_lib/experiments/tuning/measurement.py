@@ -42,7 +42,7 @@ def sides_of(
     for ratio, tuned in chosen.items():
         at = f"{ratio:g}"
         sides[at, TUNED] = tuned.pruning(scorers)
-        for (score, pool), each in best_of_each(found[ratio]).items():
+        for (score, pool), each in sorted(best_of_each(found[ratio]).items()):
             if score == "attention" and (score, pool) != (tuned.score, tuned.pool):
                 sides[at, f"attention, pooled over {pool}" if pool > 1 else "attention"] = each.pruning(scorers)
         sides[at, RANDOM] = TokenPruning(tuned.schedule, RandomScorer(0))
