@@ -90,14 +90,18 @@ def verdict(record: Mapping[str, Any]) -> str:
     words = {"higher": "worse than", "lower": "better than", "no difference seen": "not told apart from"}
     return "\n".join(
         f"At {row['asked']}x {row['method']} is {words.get(row['above_tuned']['verdict'], 'not comparable with')} what "
-        f"was tuned ({row['above_tuned']['difference']:+.3f} {_shown(row['above_tuned']['ci95'])})."
+        f"was tuned ({_difference(row['above_tuned'])})."
         for row in others
     )
 
 
 def _difference(cell: Mapping[str, Any] | None) -> str:
-    return "-" if cell is None else f"{cell['difference']:+.3f} {_shown(cell['ci95'])}"
+    return "-" if cell is None else f"{_rounded(cell['difference']):+.3f} {_shown(cell['ci95'])}"
 
 
 def _shown(interval: Sequence[float]) -> str:
-    return "[{:.3f}, {:.3f}]".format(*interval)
+    return "[{:.3f}, {:.3f}]".format(*map(_rounded, interval))
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3) + 0.0  # never -0.0
