@@ -16,8 +16,9 @@ PARTS = ("searched", "measured")  # of the record, shown as tables here
 SECTION = """
 ## Use
 
-`sdtp tune` searched {scored}, for the FLOP ratios {ratios} (prefill, full / pruned, at {tokens} tokens, the median of
-{data}). `sdtp evaluate`, `demo`, `explore` and `profile` take it all by `--pruner FOLDER`; in Python:
+`sdtp tune` chose {scored}, and a schedule for each of the FLOP ratios {ratios}
+(of the prefill, full / pruned, counted at {tokens} tokens, the median of {data}). `sdtp evaluate`, `demo`, `explore`
+and `profile` take all of it by `--pruner FOLDER`; in Python:
 
 ```python
 from sdtp_lib import TokenPruning
@@ -59,7 +60,7 @@ def tuned_section(record: Mapping[str, Any]) -> str:
     return SECTION.format(
         scored=scored_by(record), ratios=", ".join(schedules), first=next(iter(schedules)), data=about["data"],
         tokens=about["median_tokens"], held_out=about["prompts"]["held_out"], schedules=markdown_table(rows),
-        measured=measured_table(record["measured"]), verdict=verdict(record), searched=markdown_table(candidates),
+        measured=measured_table(record["measured"]), verdict=verdict(record), searched=markdown_table(candidates, 3),
     )  # fmt: skip
 
 
@@ -89,8 +90,8 @@ def verdict(record: Mapping[str, Any]) -> str:
     others = [row for row in record["measured"] if row["method"].startswith("attention")]
     words = {"higher": "worse than", "lower": "better than", "no difference seen": "not told apart from"}
     return "\n".join(
-        f"At {row['asked']}x {row['method']} is {words.get(row['above_tuned']['verdict'], 'not comparable with')} what "
-        f"was tuned ({_difference(row['above_tuned'])})."
+        f"- At {row['asked']}x {row['method']} is {words.get(row['above_tuned']['verdict'], 'not comparable with')} "
+        f"what was tuned ({_difference(row['above_tuned'])})."
         for row in others
     )
 

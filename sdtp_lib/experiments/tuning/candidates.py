@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ...data.samples import Sample
 from ...pruning.context import TokenPruning
 from ...pruning.schedule import PruningSchedule
 from ...pruning.scoring import Scorer
@@ -91,7 +92,7 @@ def layers_of(schedules: Mapping[float, Mapping[str, PruningSchedule]]) -> set[i
 
 
 def search(
-    model: PreTrainedModel, samples: Sequence, scorers: Mapping[str, Scorer], ratio: float,
+    model: PreTrainedModel, samples: Sequence[Sample], scorers: Mapping[str, Scorer], ratio: float,
     schedules: Mapping[str, PruningSchedule], effort: Effort, losses: LossFile,
 ) -> list[Candidate]:  # fmt: skip
     """Every candidate at one FLOP ratio, the best first; those with the losses of all `samples` before the others.
@@ -129,7 +130,11 @@ def best_of_each(rows: Sequence[Candidate]) -> dict[tuple[str, int], Candidate]:
     return {(each.score, each.pool): each for each in full}
 
 
-def _with_losses(model, candidates, samples, scorers, losses, what) -> list[Candidate]:
+def _with_losses(
+    model: PreTrainedModel, candidates: Sequence[Candidate], samples: Sequence[Sample], scorers: Mapping[str, Scorer],
+    losses: LossFile, what: str,
+) -> list[Candidate]:  # fmt: skip
+    """The candidates with the losses of these samples, the best first."""
     prunings = {each.name: each.pruning(scorers) for each in candidates}
     found = losses.take(model, prunings, samples, what)
     measured = [replace(each, losses=tuple(found[each.name])) for each in candidates]

@@ -27,6 +27,7 @@ from ...scorers.tuned_card import measured_table, scored_by, verdict
 from ...scorers.use import USE, use
 from ...text_files import check_apart
 from ...training.saliency import label, tokenizer_digest
+from ...training.simulated_pruning import check_trainable
 from .candidates import Candidate, best_score, layers_of, schedules_for, search
 from .effort import FULL, QUICK, Effort
 from .loss_file import LossFile
@@ -89,7 +90,10 @@ def tune(
     parts, documents = split_pairs(pairs, tokenizer, max_tokens, chat_template, effort, seed)
     samples = [sample for part in parts.values() for sample in part]
     tokens = round(median(sample.prompt_tokens for sample in samples))
+    check_trainable(network.dtype)
     schedules = {ratio: schedules_for(network, ratio, tokens, effort) for ratio in ratios}
+    preset = PruningSchedule.preset("paper", network.config.num_hidden_layers)
+    layers = sorted(layers_of(schedules) | {*preset.layers})
     chat = template_digest(tokenizer, uses_template(tokenizer, chat_template))
     about = {
         "model": label(network.name_or_path), "fingerprint": fingerprint(network), "data": label(data),
@@ -101,7 +105,7 @@ def tune(
     }  # fmt: skip
     if (record := finished(output, about)) is None:
         work = begin(output, about)
-        pruner = _tuned(network, parts, schedules, tokens, effort, about, work)
+        pruner = _tuned(network, parts, schedules, layers, effort, about, work)
         pruner.save_pretrained(output)
         record = pruner.record
     end(output)
@@ -141,11 +145,14 @@ def split_pairs(
 
 def _tuned(
     model: PreTrainedModel, parts: Mapping[str, Sequence[Sample]],
-    schedules: Mapping[float, Mapping[str, PruningSchedule]], tokens: int, effort: Effort, about: dict, work: Path,
+    schedules: Mapping[float, Mapping[str, PruningSchedule]], layers: Sequence[int], effort: Effort, about: dict,
+    work: Path,
 ) -> TokenPruner:  # fmt: skip
-    """The pruner to write, with its record."""
-    preset = PruningSchedule.preset("paper", model.config.num_hidden_layers)
-    layers = sorted(layers_of(schedules) | {*preset.layers})
+    """The pruner to write, with its record.
+
+    Args:
+        layers: that are marked and trained.
+    """
     named = ("model", "fingerprint", "dtype", "tokenizer", "data", "seed", "max_tokens", "chat_template")
     marks = mark_part(model, parts["train"], layers, {name: about[name] for name in named}, work / "marks")
     scorers = train_modules(model, marks, effort.epochs, about["seed"], work)
@@ -157,7 +164,7 @@ def _tuned(
     }  # fmt: skip
     chosen = best_score(found)
     sides = sides_of(model, chosen, found, scorers)
-    rows = measure(model, parts["held_out"], sides, tokens, effort.repeats, losses)
+    rows = measure(model, parts["held_out"], sides, about["median_tokens"], effort.repeats, losses)
     return _pruner(chosen, found, scorers, rows, about)
 
 
