@@ -84,16 +84,17 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdict(record: Mapping[str, Any]) -> str:
-    """What the intervals say about the tuned score and last-window attention, in sentences."""
-    if record["score"] == "attention":
-        return "No trained module was better than last-window attention on the search part: the folder has no weights."
-    others = [row for row in record["measured"] if row["method"].startswith("attention")]
+    """What the intervals say about the tuned score beside each other one at the same FLOPs, in sentences."""
     words = {"higher": "worse than", "lower": "better than", "no difference seen": "not told apart from"}
-    return "\n".join(
+    found = [
         f"- At {row['asked']}x {row['method']} is {words.get(row['above_tuned']['verdict'], 'not comparable with')} "
         f"what was tuned ({_difference(row['above_tuned'])})."
-        for row in others
-    )
+        for row in record["measured"]
+        if row["asked"] and "above_tuned" in row
+    ]
+    if record["score"] == "attention":
+        found.insert(0, "- No trained module was better than last-window attention on the search part.")
+    return "\n".join(found)
 
 
 def _difference(cell: Mapping[str, Any] | None) -> str:

@@ -31,7 +31,8 @@ def sides_of(
     model: PreTrainedModel, chosen: Mapping[float, Candidate], found: Mapping[float, Sequence[Candidate]],
     scorers: Mapping[str, Scorer],
 ) -> Sides:  # fmt: skip
-    """What is measured: at each ratio the tuned candidate, attention at its own best schedules, and random scores.
+    """What is measured at each ratio: the tuned candidate, every other score and attention both pooled and not, at the
+    schedule that the search found best for it, and random scores at the tuned schedule; and the paper's preset.
 
     Args:
         chosen: ratio -> the candidate that the folder will hold.
@@ -42,9 +43,12 @@ def sides_of(
     for ratio, tuned in chosen.items():
         at = f"{ratio:g}"
         sides[at, TUNED] = tuned.pruning(scorers)
-        for (score, pool), each in sorted(best_of_each(found[ratio]).items()):
-            if score == "attention" and (score, pool) != (tuned.score, tuned.pool):
-                sides[at, f"attention, pooled over {pool}" if pool > 1 else "attention"] = each.pruning(scorers)
+        ways = best_of_each(found[ratio])
+        better = {score: pool for (score, pool), _ in sorted(ways.items(), key=lambda way: -way[1].loss)}
+        for (score, pool), each in sorted(ways.items()):
+            shown = pool == better[score] or score == "attention"
+            if shown and (score, pool) != (tuned.score, tuned.pool):
+                sides[at, f"{score}, pooled over {pool}" if pool > 1 else score] = each.pruning(scorers)
         sides[at, RANDOM] = TokenPruning(tuned.schedule, RandomScorer(0))
     preset = PruningSchedule.preset("paper", model.config.num_hidden_layers)
     return {**sides, ("", PAPER): TokenPruning(preset, scorers["paper"])}
