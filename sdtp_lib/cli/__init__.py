@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("demo", _demo, cli_options.demo),
         ("mark", _mark, cli_options.mark),
         ("train", _train, cli_options.train),
+        ("tune", _tune, cli_options.tune),
         ("profile", _profile, cli_options.profile),
         ("evaluate", _evaluate, cli_options.evaluate),
         ("fetch", _fetch, cli_options.fetch),
@@ -105,6 +106,13 @@ def _train(**options) -> None:
     from ..training.trainer import train
 
     train(**options)
+
+
+def _tune(**options) -> None:
+    """Train, search and measure for a model and prompts of one's own: one folder that all commands take."""
+    from ..experiments.tuning.command import report, tune
+
+    print(report(tune(**options), options["output"]))
 
 
 def _profile(**options) -> None:

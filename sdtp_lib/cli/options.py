@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..options import DECODES, DEVICE_MAPS, DTYPES, MODES
-from ..pruning.schedule import PRESET_NAMES
+from ..pruning.schedule import PRESET_NAMES, is_name
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
@@ -54,6 +54,14 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--any-model", action="store_true", help=meant)
 
 
+def _schedule(parser: argparse.ArgumentParser, default: str) -> None:
+    cuts = (
+        f"where and how much is cut: {', '.join(PRESET_NAMES)}, such as 15:0.3 (one cut at layer 15 to 30%%), or such "
+        f"as 1.6, if the pruner was tuned for it; by default what it was tuned for first, else {default}"
+    )
+    parser.add_argument("--schedule", default=None, metavar="NAME|LAYERS:RATIO", help=cuts)
+
+
 def mark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the marks go")
     sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
@@ -87,9 +95,30 @@ def train(parser: argparse.ArgumentParser) -> None:
     _model_options(parser, "demo", "float32", "the frozen model that made the marks")
 
 
+def tune(parser: argparse.ArgumentParser) -> None:
+    _model_options(parser, "demo", "float32", "the frozen model: demo, a folder, or a name on the Hub")
+    sources = "demo, dolly, squad, or JSONL of prompts with answers or of chats"
+    parser.add_argument("--data", required=True, metavar="NAME|FILE", help=sources)
+    ratios = "FLOPs full / pruned of the prefill to search schedules for; the first is the default"
+    parser.add_argument("--flop-ratio", nargs="+", type=float, required=True, metavar="RATIO", help=ratios)
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="gets pruner, schedules and model card")
+    parser.add_argument("--quick", action="store_true", help="fewer prompts, epochs and candidates")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished work in the output")
+    _chat_template(parser, "prompts")
+    parser.add_argument("--max-tokens", type=int, default=2048, metavar="N", help="longer prompts are passed over")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, the modules and their training")
+
+
+def _config(text: str) -> str:
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(f"unknown schedule {text!r}; known: {', '.join(PRESET_NAMES)}")
+    return text
+
+
 def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
-    parser.add_argument("--config", required=True, choices=PRESET_NAMES, help="a schedule; none: the full model alone")
+    known = f"a schedule: {', '.join(PRESET_NAMES)} (the full model), or such as 1.6, if --pruner was tuned for it"
+    parser.add_argument("--config", type=_config, default=None, metavar="NAME", help=f"{known}; by default its first")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
     _any_model(parser)
@@ -111,10 +140,9 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     tasks = "longbench_mini, longbench, real, datasets such as needle; with spaces or commas between them"
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
     parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
-    cuts = f"where and how much is cut: {', '.join(PRESET_NAMES)}, or such as 15:0.3, one cut at layer 15 to 30%%"
-    parser.add_argument("--schedule", default="paper", metavar="NAME|LAYERS:RATIO", help=cuts)
-    near = "every score is the mean of so many neighbours', an odd number"
-    parser.add_argument("--pool", type=int, default=1, metavar="W", help=near)
+    _schedule(parser, "paper")
+    near = "every score is the mean of so many neighbours', an odd number; by default as the pruner says, else 1"
+    parser.add_argument("--pool", type=int, default=None, metavar="W", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)
@@ -165,7 +193,7 @@ def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:
         "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
     )
     _any_model(parser)
-    parser.add_argument("--schedule", choices=PRESET_NAMES, default=schedule, help="where and how much is cut")
+    _schedule(parser, schedule)
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")
     _chat_template(parser, "the prompt")
     parser.add_argument("--new-tokens", type=int, default=48, metavar="N", help="of each generated answer, at most")

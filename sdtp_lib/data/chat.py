@@ -120,6 +120,7 @@ def warn_of_other_template(scorer: Any, digest: str | None) -> None:
         scorer: of a pruner the record says what it was trained on; one without such a record is passed over.
         digest: `template_digest` of the prompts that it is used on.
     """
+    scorer = getattr(scorer, "scorer", scorer)  # of a pooled one
     record = getattr(scorer, "record", {})
     if record.get("chat_template", digest) == digest:
         return

@@ -1,7 +1,8 @@
 """Training data: prompts with answers from the demo's corpus, SQuAD, Dolly-15k, or lines of one's own of three kinds.
 
 A pair is `{"id", "prompt", "answer", "dataset"}`. Its prompt is text, which the answer follows at once, or the turns of
-a chat before the answer; of those `where` says which line they are.
+a chat before the answer; of those `where` says which line they are. `document` names what it is about, where the data
+say so: prompts about one document may not be parted between training and tests.
 """
 
 from __future__ import annotations
@@ -53,12 +54,18 @@ def read_pairs(source: str | os.PathLike = DOLLY, revision: str | None = None, l
         pair = _pair(row, where)
         if pair["prompt"] is None:
             continue
-        pairs.append({"id": f"{pair['dataset']}-{index}", **pair})
+        pairs.append({"id": f"{pair['dataset']}-{index}", **pair, **_document(row)})
         if len(pairs) == limit:
             break
     if not pairs:
         raise ValueError(f"{source} holds no prompts with answers")
     return pairs
+
+
+def _document(row: dict[str, Any]) -> dict[str, str]:
+    """`document` of a line: its `title`, what its `id` has before its last slash, or Dolly's `context`."""
+    named = row.get("title") or str(row.get("id") or "").rpartition("/")[0] or row.get("context")
+    return {"document": str(named)} if named else {}
 
 
 def _pair(row: dict[str, Any], where: str) -> dict[str, Any]:

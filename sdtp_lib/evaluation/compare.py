@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     method: str
     schedule: str
-    pool: int
+    pool: int | None
 
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
@@ -90,6 +90,6 @@ def _shortened(
 
 
 def read_row(name: str) -> Row:
-    """What a row's name says: ("attention", "low", 7) of "attention-pool7-low", ("sdtp", "paper", 1) of "sdtp"."""
+    """What a row's name says: ("attention", "low", 7) of "attention-pool7-low", ("sdtp", "paper", None) of "sdtp"."""
     found = _NAME.fullmatch(name)
-    return Row(found["method"], "low" if found["low"] else "paper", int(found["pool"] or 1))
+    return Row(found["method"], "low" if found["low"] else "paper", int(found["pool"]) if found["pool"] else None)

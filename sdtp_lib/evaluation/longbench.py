@@ -15,12 +15,13 @@ from ..data.tasks import expand_tasks
 from ..models import provenance
 from ..models.dtypes import resolve_dtype
 from ..models.loading import check_pruner_named, load_pruner, load_with_tokenizer
+from ..models.named_schedules import check_schedule_name, default_schedule, resolve_schedule
 from ..models.placement import check_placement
 from ..models.shipped_pruners import check_given
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
-from ..pruning.schedule import PRESET_NAMES, PruningSchedule
-from ..scorers.pooled import PooledScorer, check_width
+from ..pruning.schedule import PruningSchedule
+from ..scorers.pooled import check_width, pooled, width_of
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
 from .answers import check_batch_size, score_records, used_template
@@ -35,7 +36,7 @@ from .task_records import TaskRecords, records_digest
 def evaluate(
     tasks: str | Sequence[str] = "longbench_mini",
     method: str = "sdtp",
-    schedule: str | PruningSchedule = "paper",
+    schedule: str | PruningSchedule | None = None,
     limit: int | None = 50,
     model: str | os.PathLike | None = None,
     pruner: str | os.PathLike | None = None,
@@ -46,7 +47,7 @@ def evaluate(
     data: str | os.PathLike | None = None,
     tokens: int | None = None,
     positions: str = "original",
-    pool: int = 1,
+    pool: int | None = None,
     chat_template: bool | None = None,
     dtype: str = "auto",
     device: str | torch.device | None = None,
@@ -65,7 +66,8 @@ def evaluate(
     Args:
         tasks: `longbench_mini`, `longbench_dense`, `longbench`, dataset names, or several of them (see `expand_tasks`).
         method: `full` (no pruning), `sdtp` (the trained pruner), a name of `BASELINES`, or `oracle`.
-        schedule: a schedule or its name, see `PruningSchedule.named`; without effect for `full`.
+        schedule: a schedule or its name, see `models.named_schedules.resolve_schedule`; None: the pruner's own, else
+            the paper's. Without effect for `full`.
         limit: records per dataset; None takes all.
         model: `demo` (default), a folder, or a Hub name; see `load_model`.
         pruner, any_model: folder of the trained pruner, see `load_pruner`; the demo model has its own.
@@ -119,7 +121,9 @@ def evaluate(
     device = None if tensor_parallel else workers.device(device)
     dtype = workers.on_main(lambda: resolve_dtype(dtype, device))  # one for all processes
     loaded, tokenizer = load_with_tokenizer(model, dtype, device, revision, device_map, tensor_parallel)
-    resolved = resolve_schedule("none" if method == "full" else schedule, loaded)
+    if schedule is None:
+        schedule = default_schedule(loaded, pruner) if pruner is not None or method == "sdtp" else "paper"
+    resolved = resolve_schedule("none" if method == "full" else schedule, loaded, pruner)
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
     options = {"batch_size": batch_size, "seed": seed, "positions": positions, "pool": pool, "templates": templates}
     options |= {"chat_template": (chat := uses_template(tokenizer, chat_template)), "workers": workers}
@@ -132,7 +136,8 @@ def evaluate(
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
         method=method, tasks=names, limit=limit, tokens=asked.tokens, batch_size=batch_size, positions=positions,
-        pool=pool, chat_template=used_template(tokenizer, records, chat), records_digest=records_digest(records),
+        pool=width_of(scorer) if pool is None else pool, records_digest=records_digest(records),
+        chat_template=used_template(tokenizer, records, chat),
         **asked.origin,
     )  # fmt: skip
     if workers.count > 1:
@@ -145,7 +150,7 @@ def evaluate(
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
     schedule: str | PruningSchedule = "paper", pruner: Pruners = None, *, seed: int = 0,
-    positions: str = "original", pool: int = 1, chat_template: bool | None = None,
+    positions: str = "original", pool: int | None = None, chat_template: bool | None = None,
     folder: str | os.PathLike | None = None, resume: bool = True,
     title: str | None = None, workers: Workers | None = None, **options,
 ) -> tuple[dict, list[dict]]:  # fmt: skip
@@ -181,7 +186,9 @@ def measure(
     return summarise(samples, seed), samples
 
 
-def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.PathLike | None, pool: int = 1) -> None:
+def check_names(
+    method: str, schedule: str | PruningSchedule | None, pruner: str | os.PathLike | None, pool: int | None = None
+) -> None:
     """Refuse what can be refused before a model is loaded.
 
     Raises:
@@ -190,10 +197,10 @@ def check_names(method: str, schedule: str | PruningSchedule, pruner: str | os.P
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    if isinstance(schedule, str) and schedule not in PRESET_NAMES:
-        PruningSchedule.named(schedule, 0)
-    check_width("pool", pool)
-    if pool != 1 and method in UNPOOLED:
+    check_schedule_name(schedule)
+    if pool is not None:
+        check_width("pool", pool)
+    if pool not in (None, 1) and method in UNPOOLED:
         raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
     check_given(pruner)
 
@@ -205,13 +212,14 @@ def make_pruning(
     pruner: Pruners = None,
     seed: int = 0,
     positions: str = "original",
-    pool: int = 1,
+    pool: int | None = None,
 ) -> TokenPruning | None:
     """How `method` prunes the model's prompts; None for `full`.
 
     Args:
         pruner: see `make_scorer`.
-        pool: every score is the mean of so many neighbours', see `PooledScorer`; 1 leaves it alone.
+        pool: every score is the mean of so many neighbours', see `PooledScorer`; None leaves a pruner pooled as its
+            folder says, and any other scorer alone.
 
     Raises:
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a `pool` that is none.
@@ -219,18 +227,6 @@ def make_pruning(
     scorer = make_scorer(method, pruner, seed)
     if method == "full":
         return None
-    if pool != 1:
-        scorer = PooledScorer(scorer, pool)
+    if pool is not None:
+        scorer = pooled(scorer, pool)
     return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)
-
-
-def resolve_schedule(schedule: str | PruningSchedule, model: PreTrainedModel) -> PruningSchedule:
-    """A schedule by name, see `PruningSchedule.named`, or as it is, checked against the model's number of layers.
-
-    Raises:
-        ValueError: for an unknown name, or a stage beyond the model.
-    """
-    layers = model.config.num_hidden_layers
-    schedule = PruningSchedule.named(schedule, layers) if isinstance(schedule, str) else schedule
-    schedule.check_model(layers)
-    return schedule

@@ -82,13 +82,13 @@ def pruners_of_every_layer(
         for recipe in each:
             home = Path(folder, name, str(recipe.seed))
             trainer = Trainer(network, marks, stages, recipe, home, states)
-            if not _holds(home, trainer.settings):
+            if not holds(home, trainer.settings):
                 trainer.run(resume=True)
             found[name].append(TokenPruner.from_pretrained(home))
     return found
 
 
-def _holds(folder: Path, settings: Mapping[str, Any]) -> bool:
+def holds(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether a folder holds the pruner of a finished run of these settings."""
     try:
         record = TokenPruner.from_pretrained(folder).record

@@ -84,32 +84,35 @@ def candidates(
     return found
 
 
-@torch.inference_mode()
 def answer_loss(model: PreTrainedModel, samples: Sequence[Sample], pruning: TokenPruning | None = None) -> float:
-    """Mean over samples of the cross-entropy of the answer's tokens, on the cache that the pruned prefill leaves.
-
-    Args:
-        samples: prompts with answers, at least one; the answers are never cut.
+    """Mean over samples of `sample_loss`.
 
     Raises:
         ValueError: without samples.
     """
     if not samples:
         raise ValueError("no samples to take the loss of")
-    losses = []
-    for sample in samples:
-        ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens
-        cache = DynamicCache(config=model.config)
-        logits = [_forward(model, ids[:, :prompt], cache, pruning).logits[:, -1:]]
-        if ids.shape[1] > prompt + 1:
-            logits.append(_forward(model, ids[:, prompt:-1], cache, pruning).logits)
-        losses.append(F.cross_entropy(torch.cat(logits, 1)[0].float(), ids[0, prompt:]).item())
-    return sum(losses) / len(losses)
+    return sum(sample_loss(model, sample, pruning) for sample in samples) / len(samples)
 
 
-def _forward(model, ids, cache, pruning):
+@torch.inference_mode()
+def sample_loss(model: PreTrainedModel, sample: Sample, pruning: TokenPruning | None = None) -> float:
+    """Cross-entropy of an answer, nats per token, on the cache that the pruned prefill leaves; the answer is not cut.
+
+    Args:
+        sample: a prompt with its answer.
+    """
+    ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens
+    cache = DynamicCache(config=model.config)
+    logits = [_forward(model, ids[:, :prompt], cache, pruning, logits_to_keep=1).logits]
+    if ids.shape[1] > prompt + 1:
+        logits.append(_forward(model, ids[:, prompt:-1], cache, pruning).logits)
+    return F.cross_entropy(torch.cat(logits, 1)[0].float(), ids[0, prompt:]).item()
+
+
+def _forward(model, ids, cache, pruning, **options):
     with pruning(model) if pruning else nullcontext():
-        return model(input_ids=ids, use_cache=True, **with_cache(model, cache))
+        return model(input_ids=ids, use_cache=True, **with_cache(model, cache), **options)
 
 
 def search(

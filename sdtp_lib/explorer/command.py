@@ -11,6 +11,7 @@ from .. import results
 from ..evaluation.longbench import check_names, resolve_schedule
 from ..evaluation.methods import BASELINES, make_scorer
 from ..models.loading import load_pruner, load_with_tokenizer
+from ..models.named_schedules import default_schedule
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
@@ -26,7 +27,7 @@ def explore(
     output: str | os.PathLike,
     model: str | os.PathLike = "demo",
     pruner: str | os.PathLike | None = None,
-    schedule: str = "keep07",
+    schedule: str | None = None,
     compare: str | os.PathLike = "random",
     answer: str | None = None,
     *,
@@ -47,7 +48,7 @@ def explore(
         output: HTML file.
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         pruner, any_model: folder of the trained pruner, see `models.load_pruner`; the demo models have their own.
-        schedule: a preset's name.
+        schedule: its name, see `models.named_schedules.resolve_schedule`; None: the pruner's own, else keep07.
         compare: the score beside the pruner's: one of `COMPARED`, or the folder of another pruner.
         answer: whose saliency is shown; None for what the full model answers.
         saliency: False leaves it out, and so the backward pass.
@@ -75,7 +76,8 @@ def explore(
     if answer is not None and not answer.strip():
         raise ValueError("the answer is empty")
     network, tokenizer = load_with_tokenizer(model, dtype, device, revision)
-    stages = resolve_schedule(schedule, network)
+    schedule = default_schedule(network, pruner, "keep07") if schedule is None else schedule
+    stages = resolve_schedule(schedule, network, pruner)
     scorers = {"sdtp": load_pruner(pruner, network, stages, seed, any_model)}
     name, scorer = second_scorer(compare, network, stages, seed, any_model)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer

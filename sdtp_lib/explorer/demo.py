@@ -21,6 +21,7 @@ from ..evaluation.methods import make_scorer
 from ..evaluation.prompts import build_prompt
 from ..latency.sweep_plan import run_under, take_turns
 from ..models.loading import load_pruner, load_with_tokenizer
+from ..models.named_schedules import default_schedule
 from ..models.shipped_pruners import shipped_pruners
 from ..pruning.context import TokenPruning
 from ..scorers.token_pruner import positive
@@ -40,7 +41,7 @@ def demo(
     output: str | os.PathLike = "runs/demo.html",
     model: str | os.PathLike = "demo",
     pruner: str | os.PathLike | None = None,
-    schedule: str = "paper",
+    schedule: str | None = None,
     prompt_file: str | os.PathLike | None = None,
     *,
     saliency: bool = True,
@@ -59,7 +60,7 @@ def demo(
         model: see `models.load_model`; `dtype`, `device` and `revision` go there.
         pruner, any_model: folder of the trained pruner, see `models.load_pruner`. Without one the tokens of a model
             that no pruner comes with are scored by `UNTRAINED`, last-window attention.
-        schedule: a preset's name.
+        schedule: its name, see `models.named_schedules.resolve_schedule`; None: the pruner's own, else the paper's.
         prompt_file: as `explore` takes it; None takes the first record of `TASK`.
         saliency: False leaves it out of the page, and so the backward pass.
         new_tokens: at most so many in each generated answer.
@@ -81,7 +82,8 @@ def demo(
     positive("repeats", repeats)
     text, record = demo_prompt() if prompt_file is None else (read_prompt(prompt_file), None)
     network, tokenizer = load_with_tokenizer(model, dtype, device, revision)
-    stages = resolve_schedule(schedule, network)
+    schedule = default_schedule(network, pruner) if schedule is None else schedule
+    stages = resolve_schedule(schedule, network, pruner)
     if pruner is None and not shipped_pruners(network):
         name, scorer = UNTRAINED, make_scorer(UNTRAINED)
     else:

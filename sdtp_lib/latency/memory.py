@@ -26,8 +26,9 @@ from .. import paths
 from ..errors import Failed
 from ..models import loading as models
 from ..models.dtypes import resolve_dtype
+from ..models.named_schedules import resolve_schedule
 from ..pruning.context import TokenPruning
-from ..pruning.schedule import PRESET_NAMES, PruningSchedule
+from ..pruning.schedule import PRESET_NAMES, is_name
 from .chunked_mlp import check_tokens, chunked_mlp
 from .timing import timed_run
 
@@ -58,7 +59,7 @@ def resident_peaks(
 
     Args:
         model, dtype, pruner, revision, any_model: see `models.load_model` and `models.load_pruner`.
-        config: preset of `PruningSchedule`; `none` is the full model.
+        config: a schedule, see `Plan`; `none` is the full model.
         lengths: of the prompts, in tokens; the prompts are seeded random ids.
         new_tokens: generated after the prompt; the first comes from the prefill itself.
         seed: of prompts and random weights.
@@ -73,7 +74,7 @@ def resident_peaks(
         ValueError: for a bad argument that can be told before a process is started.
         Failed: if the process fails for another reason than memory; the message is its last line on stderr.
     """
-    if config not in PRESET_NAMES:
+    if not is_name(config):
         raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
     dtype = resolve_dtype(dtype, "cpu")
     if not lengths or min(lengths) < 1:
@@ -157,7 +158,7 @@ def _measure(task: dict) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this process goes, not its parent
     torch.set_num_threads(task["threads"])
     model, _ = models.load_model(task["model"], task["dtype"], "cpu", task["revision"], task["seed"])
-    schedule = PruningSchedule.preset(task["config"], model.config.num_hidden_layers)
+    schedule = resolve_schedule(task["config"], model, task["pruner"])
     with ExitStack() as stack:
         if schedule.layers:
             pruner = models.load_pruner(task["pruner"], model, schedule, task["seed"], task.get("any_model", False))

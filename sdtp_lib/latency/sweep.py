@@ -16,6 +16,7 @@ from .. import paths, results
 from ..models import loading as models
 from ..models import provenance
 from ..models.dtypes import resolve_dtype
+from ..models.named_schedules import resolve_schedule, tuned_name
 from ..models.placement import check_placement
 from ..models.workers import Workers
 from ..options import MODES
@@ -44,7 +45,7 @@ RESUME_KEYS = (
 
 def profile(
     mode: str,
-    config: str,
+    config: str | None,
     lengths: Sequence[int],
     model: str = "scaled-mistral",
     pruner: str | os.PathLike | None = None,
@@ -61,7 +62,7 @@ def profile(
     """Time one schedule, or with `config="none"` the full model alone; a result file is written where it is named.
 
     Args:
-        mode, config, lengths, options: see `Plan`.
+        mode, config, lengths, options: see `Plan`; config None: the schedule that the pruner was tuned for first.
         model, dtype, device, revision, device_map, tensor_parallel: see `models.load_model`. Of the processes that
             share a model the main one writes; seconds are its own, bytes those of all. A length that fails ends them,
             as it may have failed in one of them alone; the lengths before it are written.
@@ -78,9 +79,10 @@ def profile(
         FileNotFoundError: for a missing model or pruner folder.
         OSError: for an output that cannot be written. None of these leaves a file behind.
     """
+    config = tuned_name(pruner) if config is None else config
     plan = Plan(mode, [config], lengths, **options)
     if output is not None:
-        _stored(Path(output), plan.resume)
+        _stored(Path(output), plan.resume, config)
     elif plan.resume:
         raise ValueError("resume needs an output, the file that the interrupted run wrote")
     if memory and (device_map is not None or tensor_parallel):
@@ -95,11 +97,11 @@ def profile(
     loaded, _ = models.load_model(model, dtype, device, revision, plan.seed, device_map, tensor_parallel)
     if workers.main:
         print(provenance.line(loaded))
-    schedule = PruningSchedule.preset(config, loaded.config.num_hidden_layers)
+    schedule = resolve_schedule(config, loaded, pruner)
     scorer = models.load_pruner(pruner, loaded, schedule, plan.seed, any_model) if schedule.layers else None
     same = dict(model=model, dtype=dtype, pruner=pruner, revision=revision, any_model=any_model) if memory else None
     files = {config: None if output is None else Path(output)}
-    return _run(loaded, scorer, plan, files, same, workers)[config]
+    return _run(loaded, scorer, plan, {config: schedule}, files, same, workers)[config]
 
 
 def sweep(
@@ -133,7 +135,8 @@ def sweep(
     if folder is None and plan.profile_name is not None:
         folder = paths.results(plan.profile_name)
     files = {config: None if folder is None else Path(folder) / file_name(config) for config in (BASELINE, *configs)}
-    return _run(model, pruner, plan, files, memory, Workers())
+    schedules = {config: resolve_schedule(config, model) for config in configs}
+    return _run(model, pruner, plan, schedules, files, memory, Workers())
 
 
 def file_name(config: str) -> str:
@@ -142,13 +145,11 @@ def file_name(config: str) -> str:
 
 
 def _run(
-    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, files: dict[str, Path | None], memory: Mapping | None,
-    workers: Workers,
+    model: PreTrainedModel, pruner: Scorer | None, plan: Plan, schedules: Mapping[str, PruningSchedule],
+    files: dict[str, Path | None], memory: Mapping | None, workers: Workers,
 ) -> dict[str, dict]:  # fmt: skip
     """Time every length that is not done yet; all files are rewritten after each. Then memory, where asked for."""
-    schedules = {
-        config: PruningSchedule.preset(config, model.config.num_hidden_layers) for config in (BASELINE, *files)
-    }
+    schedules = {BASELINE: resolve_schedule(BASELINE, model), **schedules}
     for schedule in schedules.values():
         if hasattr(pruner, "check"):
             pruner.check(model.config.hidden_size, schedule.layers)
@@ -218,7 +219,7 @@ def _metadata(
 
 def _document(path: Path | None, metadata: dict, resume: bool) -> dict:
     """An empty document, or the one to continue."""
-    document = None if path is None else _stored(path, resume)
+    document = None if path is None else _stored(path, resume, metadata["config"])
     if document is None:
         return {"metadata": metadata, "results": {}}
     named = ("pruner",) if "pruner" in document["metadata"] else ()  # older files do not name theirs
@@ -226,13 +227,13 @@ def _document(path: Path | None, metadata: dict, resume: bool) -> dict:
     return document
 
 
-def _stored(path: Path, resume: bool) -> dict | None:
+def _stored(path: Path, resume: bool, config: str) -> dict | None:
     """The document to continue, if there is one; refuses a file that cannot be written, or continued by any run."""
     results.check_output(path)
     if not (resume and path.exists()):
         return None
     try:
-        return read_latency(path, PRESET_NAMES, MODES[0])
+        return read_latency(path, (*PRESET_NAMES, config), MODES[0])
     except ValueError as error:
         raise ValueError(f"cannot resume: {error}; delete it to start over") from None
 

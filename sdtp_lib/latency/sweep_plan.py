@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from ..options import DECODES, MODES
-from ..pruning.schedule import PRESET_NAMES
+from ..pruning.schedule import PRESET_NAMES, is_name
 from ..scorers.token_pruner import check_seed
 from .chunked_mlp import check_tokens, chunked_mlp
 from .grouped_decode import grouped_decode
@@ -28,7 +28,7 @@ class Plan:
 
     Args:
         mode: `prefill`, or `end2end` which decodes as well.
-        configs: presets of `PruningSchedule`.
+        configs: presets of `PruningSchedule`, or schedules that the pruner was tuned for.
         lengths: prompt lengths in tokens; the prompts are seeded random ids, batch 1.
         repeats: timed runs of each side, after one short warm-up.
         new_tokens: generated on both sides, no more and no less; `prefill` stops at the first.
@@ -57,7 +57,7 @@ class Plan:
         if self.mode not in MODES:
             raise ValueError(f"unknown mode {self.mode!r}; known: {', '.join(MODES)}")
         for config in self.configs:
-            if config not in PRESET_NAMES:
+            if not is_name(config):
                 raise ValueError(f"unknown config {config!r}; known: {', '.join(PRESET_NAMES)}")
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be 1 token or more, got {list(self.lengths)}")

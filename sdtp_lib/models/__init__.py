@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = hand_on(
     __name__,
     {
         "loading": ["load_model", "load_pruner"],
+        "named_schedules": ["resolve_schedule"],
         "workers": ["Workers"],
     },
 )

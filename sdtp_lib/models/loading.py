@@ -16,7 +16,9 @@ from transformers.utils import cached_file
 
 from ..launcher import is_main
 from ..pruning.schedule import PruningSchedule
+from ..scorers.pooled import PooledScorer
 from ..scorers.token_pruner import TokenPruner
+from ..scorers.use import as_used
 from .dtypes import DTYPES, resolve_dtype
 from .gguf_files import GGUFFile
 from .identity import check_same_weights, keep_identity, note_pruner, remember
@@ -140,8 +142,8 @@ def load_with_tokenizer(
 def load_pruner(
     folder: str | os.PathLike | None, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0,
     any_model: bool = False,
-) -> TokenPruner:  # fmt: skip
-    """The pruner of a folder, on the model's device and in its dtype.
+) -> TokenPruner | PooledScorer:  # fmt: skip
+    """The pruner of a folder, on the model's device and in its dtype, pooled if its record says so (`scorers.use`).
 
     Without a folder a model gets the pruner that is shipped for its weights, a demo model the paper's, a shape a
     seeded random one.
@@ -170,7 +172,7 @@ def load_pruner(
     if not any_model:
         check_same_weights(pruner, model)
     note_pruner(pruner, model)
-    return pruner.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False)
+    return as_used(pruner.to(device=model.device, dtype=model.dtype).eval().requires_grad_(False))
 
 
 def _made(
@@ -211,8 +213,7 @@ def _from_hub(
     try:
         return _load(name, dtype, where, True, revision=revision)
     except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"{name} is no folder here and did not load from the Hub: {reason}") from None
+        raise FileNotFoundError(f"{name} is no folder and did not load from the Hub: {first_line(error)}") from None
 
 
 def _load(

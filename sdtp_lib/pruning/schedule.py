@@ -21,7 +21,13 @@ SEARCHED = {
 SEARCHED_LAYERS = 14
 PRESET_NAMES = (*PRESET_RATIOS, *SEARCHED, "none")
 LOW_LAYERS = (4, 9, 14, 19, 24)  # SDTP-low
+TUNED_NAME = re.compile(r"\d+(\.\d+)?")  # of a schedule that a pruner was tuned for: its FLOP ratio, such as 1.6
 SHALLOW = 24  # models of fewer layers get the stages spread out instead of every third layer
+
+
+def is_name(text: str) -> bool:
+    """Whether a text names a preset, or may name a schedule that some pruner was tuned for."""
+    return text in PRESET_NAMES or TUNED_NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

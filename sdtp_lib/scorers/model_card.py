@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..results import markdown_table
+from .tuned_card import PARTS, tuned_section
 
 CARD = """---
 {front}
@@ -27,7 +28,7 @@ from sdtp_lib import TokenPruner
 pruner = TokenPruner.from_pretrained(snapshot_download("owner/name"))  # or a local folder
 ```
 
-## Training record
+{tuned}## Training record
 
 {table}
 """
@@ -46,12 +47,15 @@ def model_card(config: Mapping[str, Any]) -> str:
     front = {"library_name": "sdtp", "tags": ["sdtp", "token-pruning"], **({"base_model": model} if on_hub else {})}
     rows = {"layers": config["layers"]}
     for key, value in record.items():
+        if key in PARTS:
+            continue
         rows.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value})
     return CARD.format(
         front=yaml.safe_dump(front, sort_keys=False).strip(),
         model=f"`{model}`" if re.fullmatch(r"[\w./-]+", model) else "a language model",
         hidden_size=config["hidden_size"],
         stages=len(config["layers"]),
+        tuned=section.lstrip("\n") + "\n" if (section := tuned_section(record)) else "",
         table=markdown_table([{"setting": _cell(key), "value": _cell(value)} for key, value in rows.items()]),
     )
 

@@ -60,6 +60,21 @@ class PooledScorer:
         return own + tokens * self.width
 
 
+def pooled(scorer: Scorer, width: int) -> Scorer:
+    """A scorer pooled over `width` neighbours, in place of any other pooling; over 1 the scorer itself.
+
+    Raises:
+        ValueError: as `PooledScorer`.
+    """
+    bare = scorer.scorer if isinstance(scorer, PooledScorer) else scorer
+    return bare if width == 1 else PooledScorer(bare, width)
+
+
+def width_of(scorer: Scorer | None) -> int:
+    """Over how many neighbours a scorer is pooled; 1 for one that is not."""
+    return scorer.width if isinstance(scorer, PooledScorer) else 1
+
+
 def check_width(name: str, width: int) -> None:
     """Raise ValueError unless a width is an odd whole number of 1 or more."""
     if isinstance(width, bool) or not isinstance(width, int) or width < 1 or width % 2 == 0:

@@ -16,7 +16,11 @@ from .files import CONFIG_FILE, folder_name, read_config, read_weights, size_fau
 
 SMALLEST_NORM = 1e-6  # of a hidden state; a smaller one counts as zero
 # What a pruner's folder says it holds -> where that class lives.
-KINDS = {"mlp": ("token_pruner", "TokenPruner"), "question_aware": ("question_aware", "QuestionAwarePruner")}
+KINDS = {
+    "mlp": ("token_pruner", "TokenPruner"),
+    "question_aware": ("question_aware", "QuestionAwarePruner"),
+    "attention": ("attention_pruner", "AttentionPruner"),
+}
 
 
 class TokenPruner(nn.Module):

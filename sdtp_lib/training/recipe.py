@@ -63,9 +63,11 @@ class Recipe:
         check_seed(self.seed)
         try:
             with torch.device("meta"):
-                pruner_class(self.kind)(8, (1,), **self.options)
+                pruner = pruner_class(self.kind)(8, (1,), **self.options)
         except TypeError as error:
             raise ValueError(f"a pruner of kind {self.kind!r} takes no such options: {error}") from None
+        if not [*pruner.parameters()]:
+            raise ValueError(f"a pruner of kind {self.kind!r} has no weights to train")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be above 0, got {self.lr}")
         if not 0 < self.holdout < 1:

@@ -30,12 +30,16 @@ TARGETS = {
     ),
     "demo": ("explorer.demo", "demo", ["--prompt-file", "a.txt", "--schedule", "keep08", "--repeats", "1"]),
     "explore": ("explorer.command", "explore", ["--prompt-file", "a.txt", "--output", "b.html", "--answer", "Oslo"]),
+    "tune": ("experiments.tuning.command", "tune", "--data a.jsonl --flop-ratio 1.6 2.2 --output b --quick".split()),
     "reproduce": ("runner.reproduce", "reproduce", ["--only", "04", "--resume"]),
 }
 SUMMARY = made_up_demo() | {
     "average": 50.0,
     "ci95": [30.0, 70.0],
     "tasks": {"mini_qa": {"score": 50.0, "n": 2, "ci95": [25.0, 75.0]}},
+    "use": {"pool": 7, "schedules": {"1.6": {}}},
+    "score": "paper",
+    "measured": [],
 }
 
 

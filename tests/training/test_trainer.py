@@ -176,7 +176,8 @@ def test_rate_loss_pulls_to_the_schedule_without_supervision(model, marks, tmp_p
 
 
 def test_options_that_a_pruner_does_not_take_are_refused_before_anything_runs():
-    for recipe, message in (({"kind": "forest"}, "unknown kind"), ({"options": {"rank": 3}}, "takes no such options"),
+    for recipe, message in (({"kind": "forest"}, "unknown kind"), ({"kind": "attention"}, "no weights to train"),
+                            ({"options": {"rank": 3}}, "takes no such options"),
                             ({"kind": "question_aware", "options": {"pool": "sum"}}, "unknown pool")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Recipe(**recipe)

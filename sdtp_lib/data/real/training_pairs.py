@@ -42,7 +42,8 @@ def question_pairs(
         except ValueError:
             continue
         answer = " " + record["answers"][0]
-        pairs.append({"id": f"squad-{seed}-{number}", "prompt": _prompt(record), "answer": answer, "dataset": "squad"})
+        pair = {"id": f"squad-{seed}-{number}", "prompt": _prompt(record), "answer": answer, "dataset": "squad"}
+        pairs.append({**pair, "document": passages[asked[number][0]].title})
         if len(pairs) == count:
             return pairs
     raise ValueError(f"asked for {count} prompts, but only {len(pairs)} of {len(asked)} training questions fit")

@@ -46,7 +46,7 @@ def refuse_oracle(asked: bool) -> None:
 def load(
     pretrained: str | os.PathLike = "demo",
     pruner: str | os.PathLike | None = None,
-    schedule: str | None = "paper",
+    schedule: str | float | None = "paper",
     method: str = "sdtp",
     positions: str = "original",
     seed: int = 0,
@@ -64,7 +64,7 @@ def load(
         any_model: true takes a pruner also if it was trained on a model with other weights.
         chat_template: whether the harness is told to put prompts into the model's chat template, which `sdtp lm-eval`
             says by itself; a pruner that was trained otherwise is warned of.
-        schedule: a preset's name; `none` prunes nothing.
+        schedule: a preset's name, or the FLOP ratio of one that the pruner was tuned for; `none` prunes nothing.
         method: `full` (prunes nothing), `sdtp`, or a baseline; not `oracle`.
         positions: see `TokenPruning`.
         seed: of random scores.
@@ -77,6 +77,7 @@ def load(
         FileNotFoundError: if the model or the pruner is not there.
     """
     schedule = "none" if schedule is None else schedule  # as the harness reads the word in an argument string
+    schedule = f"{schedule:g}" if isinstance(schedule, int | float) else schedule
     check_names(method, schedule, pruner)
     if not isinstance(any_model, bool):
         raise ValueError(f"any_model must be true or false, got {any_model!r}")
@@ -87,7 +88,8 @@ def load(
     model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
     trained = None
     if method == "sdtp":
-        trained = load_pruner(pruner, model, resolve_schedule(schedule, model), seed, any_model)
+        schedule = resolve_schedule(schedule, model, pruner)
+        trained = load_pruner(pruner, model, schedule, seed, any_model)
         if chat_template is not None:
             used = chat_template and uses_template(tokenizer)
             warn_of_other_template(trained, template_digest(tokenizer, used))

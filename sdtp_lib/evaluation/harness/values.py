@@ -41,7 +41,7 @@ SHARE: Rule = (lambda x: number(x, 0, 1), "a number from 0 to 1")
 MODEL_VALUES: dict[str, Rule] = {
     "pretrained": (lambda x: x is not None and not isinstance(x, bool) and str(x) != "", "a model's name or folder"),
     "pruner": (lambda x: x is None or _word(x), "a folder"),
-    "schedule": (lambda x: x is None or _word(x), "a schedule's name"),
+    "schedule": (lambda x: x is None or _word(x) or number(x, 1), "a schedule's name"),
     "method": WORD, "dtype": WORD, "positions": (lambda x: x in ("original", "compact"), "'original' or 'compact'"),
     "seed": (lambda x: whole(x, 0, 2**63), "a whole number, 0 or more"),
     "batch_size": (lambda x: str(x).isdecimal() and int(x) > 0, "a whole number, 1 or more"),

@@ -1,0 +1,141 @@
+"""What is searched: every score, pooled or not, under every schedule that reaches a FLOP ratio on this model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ...data.samples import Sample
+from ...pruning.context import TokenPruning
+from ...pruning.schedule import PruningSchedule
+from ...pruning.scoring import Scorer
+from ...scorers.pooled import pooled
+from ..schedule_search import within_budget
+from .effort import POOLS, Effort
+from .loss_file import LossFile
+
+BEND = 1.0  # every cut by the same ratio, as in the paper
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to prune.
+
+    Attributes:
+        score: name of the scorer.
+        pool: neighbours that its scores are pooled over.
+        place: what the schedule is called: where it begins, how many cuts.
+        ratio: FLOPs full / pruned that the schedule was made for.
+        losses: nats per token of each answer of the search part; of a candidate that fell out, of the first ones.
+    """
+
+    score: str
+    pool: int
+    place: str
+    ratio: float
+    schedule: PruningSchedule
+    losses: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """All that matters about it, for `LossFile`."""
+        return f"{self.ratio:g}x, {self.place}: {self.score}, pooled over {self.pool}"
+
+    @property
+    def loss(self) -> float:
+        """Mean of the losses."""
+        return sum(self.losses) / len(self.losses)
+
+    def pruning(self, scorers: Mapping[str, Scorer]) -> TokenPruning:
+        """How it prunes a model."""
+        return TokenPruning(self.schedule, pooled(scorers[self.score], self.pool))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as recorded with the pruner."""
+        found = {"score": self.score, "pool": self.pool, "schedule": self.place, "prompts": len(self.losses)}
+        return {**found, "nll": round(self.loss, 4)}
+
+
+def schedules_for(
+    model: PreTrainedModel, ratio: float, tokens: int, effort: Effort
+) -> dict[str, PruningSchedule]:  # fmt: skip
+    """Name -> the schedule that keeps most tokens at this FLOP ratio, counted on the model's own shape.
+
+    Args:
+        tokens: of the prompts.
+
+    Raises:
+        ValueError: if none reaches the ratio.
+    """
+    layers, found = model.config.num_hidden_layers, {}
+    firsts = sorted({max(1, round(depth * layers)) for depth in effort.depths})
+    for first, stages in product(firsts, effort.stages):
+        if stages <= layers - first:
+            schedule = within_budget(ratio, first, stages, BEND, layers, model.config, tokens)
+            if schedule is not None:
+                found[f"{stages} from layer {first}"] = schedule
+    if not found:
+        raise ValueError(
+            f"no schedule searched reaches a FLOP ratio of {ratio:g} on this model at prompts of {tokens} tokens, some "
+            "of which always stay; ask for less"
+        )
+    return found
+
+
+def layers_of(schedules: Mapping[float, Mapping[str, PruningSchedule]]) -> set[int]:
+    """Every layer that some schedule cuts at."""
+    return {layer for named in schedules.values() for schedule in named.values() for layer in schedule.layers}
+
+
+def search(
+    model: PreTrainedModel, samples: Sequence[Sample], scorers: Mapping[str, Scorer], ratio: float,
+    schedules: Mapping[str, PruningSchedule], effort: Effort, losses: LossFile,
+) -> list[Candidate]:  # fmt: skip
+    """Every candidate at one FLOP ratio, the best first; those with the losses of all `samples` before the others.
+
+    All are tried on the first samples. The best schedule of each score and pooling goes on, so that scores are compared
+    at their best, and of the others the best, up to `effort.finalists`.
+    """
+    every = [
+        Candidate(score, pool, place, ratio, schedule)
+        for score, pool, (place, schedule) in product(scorers, POOLS, schedules.items())
+    ]
+    looked = _with_losses(model, every, samples[: effort.first_look], scorers, losses, f"first look, {ratio:g}x")
+    best = list({(each.score, each.pool): each for each in reversed(looked)}.values())
+    others = [each for each in looked if each not in best]
+    going = best + others[: max(0, effort.finalists - len(best))]
+    finalists = _with_losses(model, going, samples, scorers, losses, f"finalists, {ratio:g}x")
+    return finalists + [each for each in looked if each not in going]
+
+
+def best_score(found: Mapping[float, Sequence[Candidate]]) -> dict[float, Candidate]:
+    """The score and pooling with the lowest loss, mean over the FLOP ratios, each at its best schedule: ratio -> it.
+
+    Args:
+        found: ratio -> what `search` gave.
+    """
+    best = {ratio: best_of_each(rows) for ratio, rows in found.items()}
+    chosen = min(next(iter(best.values())), key=lambda way: sum(each[way].loss for each in best.values()))
+    return {ratio: each[chosen] for ratio, each in best.items()}
+
+
+def best_of_each(rows: Sequence[Candidate]) -> dict[tuple[str, int], Candidate]:
+    """(score, pool) -> its best candidate, of those that `search` tried on all samples."""
+    most = max(len(each.losses) for each in rows)
+    full = sorted((each for each in rows if len(each.losses) == most), key=lambda each: -each.loss)
+    return {(each.score, each.pool): each for each in full}
+
+
+def _with_losses(
+    model: PreTrainedModel, candidates: Sequence[Candidate], samples: Sequence[Sample], scorers: Mapping[str, Scorer],
+    losses: LossFile, what: str,
+) -> list[Candidate]:  # fmt: skip
+    """The candidates with the losses of these samples, the best first."""
+    prunings = {each.name: each.pruning(scorers) for each in candidates}
+    found = losses.take(model, prunings, samples, what)
+    measured = [replace(each, losses=tuple(found[each.name])) for each in candidates]
+    return sorted(measured, key=lambda each: each.loss)

@@ -1,0 +1,80 @@
+"""Schedules by name: presets, cuts that are written out, and those that a pruner's folder was tuned for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from ..pruning.schedule import PRESET_NAMES, TUNED_NAME, PruningSchedule, is_name
+from ..scorers.files import read_config
+from ..scorers.use import own_schedules
+from .shipped_pruners import pruner_folder
+
+
+def resolve_schedule(
+    schedule: str | PruningSchedule, model: PreTrainedModel, pruner: str | os.PathLike | None = None
+) -> PruningSchedule:
+    """A schedule by name, or as it is, checked against the model's number of layers.
+
+    Args:
+        schedule: a preset, cuts such as `15:0.3` (`PruningSchedule.named`), or the FLOP ratio of a schedule that the
+            pruner was tuned for (`sdtp tune`), such as `1.6`.
+        pruner: as in `load_pruner`; read for a ratio alone.
+
+    Raises:
+        ValueError: for an unknown name, a stage beyond the model, or a damaged pruner.
+        FileNotFoundError: if the pruner's folder or a file in it is missing.
+    """
+    layers = model.config.num_hidden_layers
+    if isinstance(schedule, str) and TUNED_NAME.fullmatch(schedule):
+        own = _own(model, pruner)
+        if schedule not in own:
+            raise ValueError(f"the pruner has no schedule {schedule!r}; known: {', '.join((*own, *PRESET_NAMES))}")
+        schedule = own[schedule]
+    elif isinstance(schedule, str):
+        schedule = PruningSchedule.named(schedule, layers)
+    schedule.check_model(layers)
+    return schedule
+
+
+def default_schedule(model: PreTrainedModel, pruner: str | os.PathLike | None, otherwise: str = "paper") -> str:
+    """The name of the schedule that a pruner was tuned for first; `otherwise`, if it was tuned for none.
+
+    Raises:
+        ValueError, FileNotFoundError: as `resolve_schedule`.
+    """
+    return next(iter(_own(model, pruner)), otherwise)
+
+
+def tuned_name(pruner: str | os.PathLike | None) -> str:
+    """The name of the schedule that a pruner's folder was tuned for first; asked before its model is loaded.
+
+    Raises:
+        ValueError: if there is none, or the folder is damaged.
+        FileNotFoundError: if it lacks a file.
+    """
+    own = _of_folder(Path(pruner)) if pruner is not None and os.path.isdir(pruner) else {}
+    if not own:
+        raise ValueError("name a schedule (--config): there is no --pruner whose folder was tuned for one")
+    return next(iter(own))
+
+
+def check_schedule_name(schedule: str | PruningSchedule | None) -> None:
+    """Refuse what can be no schedule's name, whatever the pruner; asked before a model is loaded.
+
+    Raises:
+        ValueError: for an unknown name, or cuts that are none.
+    """
+    if isinstance(schedule, str) and not is_name(schedule):
+        PruningSchedule.named(schedule, 0)
+
+
+def _own(model: PreTrainedModel, pruner: str | os.PathLike | None) -> dict[str, PruningSchedule]:
+    folder = pruner_folder(pruner, model)
+    return _of_folder(folder) if folder else {}
+
+
+def _of_folder(folder: Path) -> dict[str, PruningSchedule]:
+    return own_schedules(read_config(folder)["record"])

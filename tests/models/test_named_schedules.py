@@ -1,0 +1,56 @@
+"""Schedules by name, those of a pruner's folder among them."""
+
+import pytest
+from helpers import tiny_model, tiny_pruner
+
+from sdtp_lib.models.loading import load_pruner
+from sdtp_lib.models.named_schedules import check_schedule_name, default_schedule, resolve_schedule, tuned_name
+from sdtp_lib.pruning.schedule import PruningSchedule
+from sdtp_lib.scorers.pooled import width_of
+from sdtp_lib.scorers.use import use
+
+TUNED = {"1.6": PruningSchedule((2, 3), 0.5), "2.2": PruningSchedule((2,), 0.25)}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name, record in (("tuned", {"use": use(TUNED, 7)}), ("plain", {})):
+        pruner = tiny_pruner((2, 3))
+        pruner.record = record
+        pruner.save_pretrained(tmp_path / name)
+    return tmp_path / "tuned", tmp_path / "plain"
+
+
+def test_a_tuned_folder_gives_its_schedules_and_its_pooling(folders):
+    model, (tuned, plain) = tiny_model("llama"), folders
+    assert default_schedule(model, tuned) == tuned_name(tuned) == "1.6"
+    assert default_schedule(model, plain) == "paper" and default_schedule(model, plain, "keep07") == "keep07"
+    for name, schedule in TUNED.items():
+        assert resolve_schedule(name, model, tuned) == schedule
+        assert width_of(load_pruner(tuned, model, schedule)) == 7
+    assert load_pruner(plain, model, TUNED["1.6"]).kind == "mlp"
+
+
+def test_all_other_names_are_what_they_were(folders):
+    model = tiny_model("llama")
+    for pruner in (None, *folders):
+        assert resolve_schedule("paper", model, pruner) == PruningSchedule.preset("paper", 6)
+        assert resolve_schedule("2:0.3", model, pruner) == PruningSchedule((2,), 0.3)
+        assert resolve_schedule(TUNED["1.6"], model, pruner) == TUNED["1.6"]
+
+
+def test_what_is_not_there_is_named(folders):
+    model, (tuned, plain) = tiny_model("llama"), folders
+    with pytest.raises(ValueError, match=r"no schedule '1.7'; known: 1.6, 2.2, paper"):
+        resolve_schedule("1.7", model, tuned)
+    with pytest.raises(ValueError, match="no schedule '1.6'; known: paper"):
+        resolve_schedule("1.6", model, plain)
+    with pytest.raises(ValueError, match="cuts at layer 9"):
+        resolve_schedule("9:0.5", model)
+    for pruner in (None, plain, "question_aware"):
+        with pytest.raises(ValueError, match="--config"):
+            tuned_name(pruner)
+    check_schedule_name("1.6")
+    for bad in ("keep06", "1.6x", "-1", "3:2:1"):
+        with pytest.raises(ValueError, match=bad):
+            check_schedule_name(bad)
