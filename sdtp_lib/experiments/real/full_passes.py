@@ -1,6 +1,7 @@
 """One full pass of a real model over each of some prompts, kept on disk: what scores are tried on without generating.
 
-A record's evidence, the sentence that the answer can be read from, lies beside it for those who judge; no scorer sees it.
+A record's evidence, the sentence that the answer can be read from, lies beside it for those who judge; no scorer sees
+it.
 """
 
 from __future__ import annotations
