@@ -76,6 +76,11 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", default="mlp", metavar="NAME", help=kinds)
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="passes over the marks")
     parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="prompts in one step")
+    parser.add_argument("--lr", type=float, default=1e-2, metavar="RATE", help="peak learning rate")
+    parser.add_argument(
+        "--classification", action=argparse.BooleanOptionalAction, default=True,
+        help="the pruned model's cross-entropy counts too; its steps need gradients through the whole model",
+    )  # fmt: skip
     parser.add_argument("--without", nargs="+", choices=("rank", "mse"), default=(), help="losses to leave out")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 
 from .. import paper
 from ..latency.files import PREFILL_FOLDER
-from . import claim_readers as read
 from . import counted_claims as counted
-from .claim_readers import FULL, LOW, PRUNED, Reader
+from . import quality_readers as quality
+from . import real_readers as real
+from . import saliency_readers as saliency
+from . import speed_readers as speed
+from .findings import Finding, Reader
+from .quality_readers import CLOSE, FULL, LOW, PRUNED, RANDOM
+from .real_readers import LOW_MODULE, MODULE, Arm
 
-FEW_POINTS = 3.0  # loss on LongBench up to which SDTP counts as close to the full model
-FAR_POINTS = 15.0  # gap from which random choice counts as clearly worse
-LENGTHS = " ".join(map(str, paper.TABLE2))
-PROFILE = (
-    "`sdtp profile --mode end2end --config {config} --model mistral-7b --lengths {lengths} "
-    "--output runs/latency_7b/results/latency_results_{config}.json`"
-)
-SWEEP = PROFILE.format(config="keep09", lengths=LENGTHS)
-NOTEBOOK = "`sdtp reproduce --profile paper --only {}`"
-END2END, PREFILL = ("latency_results_keep09",), (f"{PREFILL_FOLDER}/latency_results_keep09", "latency_results_keep09")
+Source = tuple[str, Reader]  # stem of a result file, and what reads the claim's answer in it
 
 
 @dataclass(frozen=True)
@@ -30,18 +26,22 @@ class Claim:
     Attributes:
         where, claim, paper: what the paper says, and where.
         command: what would test it in the paper's own setting.
-        files: stems of result files that answer it; the first one there is read.
-        read: the file's `data` (a latency file: the document) -> Finding, or None if it does not hold the answer.
+        sources: where answers are looked for; of one profile's files the first that holds an answer is taken.
         count: our answer where it is counted rather than measured.
+        by_construction: whether it follows from the schedule, so that it can hold without any merit of the scores.
     """
 
     where: str
     claim: str
     paper: str
     command: str
-    files: tuple[str, ...] = ()
-    read: Reader | None = None
-    count: Callable[[], str] | None = None
+    sources: tuple[Source, ...] = ()
+    count: Callable[[], Finding] | None = None
+    by_construction: bool = False
+
+
+def notebook(number: str, profile: str = "paper") -> str:
+    return f"`sdtp reproduce --profile {profile} --only {number}`"
 
 
 def _t2(column: str, unit: str) -> str:
@@ -62,142 +62,159 @@ def _t1(*methods: str, column: str = "AVG", unit: str = "") -> str:
 
 def _figure2() -> str:
     (first, (start, _)), *_, (last, (low, high)) = paper.FIG2_SALIENT_SHARE.items()
-    return f"{start:.2f} at layer {first}, {low:.2f} to {high:.2f} at layer {last} (read off)"
+    return f"{start:.0%} at layer {first}, {low:.0%} to {high:.0%} at layer {last} (read off)"
 
 
 def _pairs(table: dict, row: str) -> str:
-    return ", ".join(f"{model} {full:.2f} -> {pruned:.2f}" for model, (full, pruned) in table[row].items())
+    return ", ".join(f"{model} {full:.2f} to {pruned:.2f}" for model, (full, pruned) in table[row].items())
+
+
+def _ablation(where: str, table: dict, without: str, on: str, command: str, *stems: str, **said: str) -> Claim:
+    """What losses are worth; the paper's number is `said`, or the mean of the table's columns."""
+    ours, other = (sum(row.values()) / len(row) for row in (table[paper.ABLATIONS[0]], table[without]))
+    losses = "ranking and MSE losses help" if "MSE" in without else "the ranking loss helps beside the MSE loss"
+    return Claim(where, f"{losses} on {on}", said.get("paper", f"{ours - other:+.2f} points"), command,
+                 tuple((stem, quality.losses_help(without)) for stem in stems))  # fmt: skip
 
 
 _SAID = paper.CLAIMS
-_TABLE1, _SPEED = ("table1_longbench",), ("table1_speed",)
-_SDTP_ROWS = ("original", "SDTP")
+_ALONE, _NEITHER = paper.ABLATIONS[1:]
+_PREFILL_RUN, _END2END_RUN = notebook("04", "latency_7b"), notebook("05", "latency_7b")
+_END2END, _PREFILL = "latency_results_keep09", f"{PREFILL_FOLDER}/latency_results_keep09"
+_TABLE1, _METHODS = "table1_longbench", "methods"
+_SEEDS, _TABLE5, _TABLE4 = "table5_seeds", "table5_loss_ablation", "table4_loss_ablation"
+_T4, _T5 = {name: {"Avg": row["Avg"]} for name, row in paper.TABLE4.items()}, paper.TABLE5
 
 CLAIMS = (
     Claim(
-        "Abstract", "most tokens of a prompt are pruned by the last layer", f"{_SAID['pruned %']}%", SWEEP, END2END,
-        read.tokens_pruned,
+        "Abstract", "most tokens of a prompt are pruned by the last layer", f"{_SAID['pruned %']}%", _END2END_RUN,
+        ((_END2END, speed.tokens_pruned), (_PREFILL, speed.tokens_pruned)), counted.tokens_pruned, by_construction=True,
     ),
     Claim(
-        "Abstract", "fewer FLOPs", "{}% to {}%".format(*_SAID["FLOPs saved %"]), SWEEP, END2END,
-        read.flops_saved("flops"), counted.flops_saved,
+        "Abstract, Table 2", "fewer FLOPs in the prefill", _t2_flops("prefill"), _PREFILL_RUN,
+        ((_METHODS, real.flops_saved), (_PREFILL, speed.flops_saved("flops")), (_END2END, speed.flops_saved("flops"))),
+        counted.flops_saved, by_construction=True,
     ),
     Claim(
-        "Abstract", "faster end to end, 128 new tokens", f"up to {_SAID['end2end x']}x", SWEEP, END2END,
-        read.speedup("total", grows=False),
-    ),
-    Claim("Abstract", "less peak memory", f"up to {_SAID['memory saved %']}%", SWEEP, END2END, read.memory_saved),
-    Claim(
-        "Abstract, Table 1", "better on LongBench than LLMLingua-2", f"{_SAID['points above LLMLingua-2']:+} points",
-        NOTEBOOK.format("06"), _TABLE1, read.averages(PRUNED, "llmlingua2", lambda pruned, other: pruned > other),
+        "Abstract, Table 2", "fewer FLOPs end to end, 128 new tokens", _t2_flops("end2end"), _END2END_RUN,
+        ((_END2END, speed.flops_saved("flops_end2end")),), lambda: counted.flops_saved(128), by_construction=True,
     ),
     Claim(
-        "Text", "the pruning modules cost little", f"under {_SAID['module % of FLOPs']}% of the FLOPs", SWEEP,
-        count=counted.module_share,
+        "Text", "the pruning modules cost little", f"under {_SAID['module % of FLOPs']}% of the FLOPs", _PREFILL_RUN,
+        count=counted.module_share, by_construction=True,
     ),
     Claim(
-        "Figure 1", "few tokens are salient, and fewer the deeper the layer", "heat map, Llama2-7B",
-        NOTEBOOK.format("01"), ("fig1_saliency_map",), read.fewer_when_deeper,
+        "Table 1", "compression 1/tau", _t1("SDTP", "SDTP-low", column="1/tau"), notebook("06"),
+        ((_TABLE1, quality.compression),), counted.compression, by_construction=True,
     ),
     Claim(
-        "Figure 1", "a token redundant early stays redundant", "heat map, Llama2-7B", NOTEBOOK.format("01"),
-        ("fig1_saliency_map",), read.stays_redundant,
+        "Table 2", "prefill is faster, the more so the longer the prompt", _t2("prefill x", "x"), _PREFILL_RUN,
+        ((_PREFILL, speed.speedup("prefill")), (_END2END, speed.speedup("prefill"))),
     ),
     Claim(
-        "Figure 2", "the share of salient tokens falls with depth",
-        _figure2(), NOTEBOOK.format("01"), ("fig2_salient_share",), read.salient_share,
+        "Abstract, Table 2", "end to end is faster (128 new tokens), the more so the longer the prompt",
+        _t2("end2end x", "x"), _END2END_RUN, ((_END2END, speed.speedup("total")),),
     ),
     Claim(
-        "Table 1", f"SDTP stays close to the full model on LongBench (bar here: {FEW_POINTS:g} points)",
-        _t1(*_SDTP_ROWS), NOTEBOOK.format("06"), _TABLE1,
-        read.averages(FULL, PRUNED, lambda full, pruned: full - pruned <= FEW_POINTS),
-    ),
-    Claim(
-        "Table 1", "SDTP-low loses less than SDTP", _t1("SDTP-low", "SDTP"), NOTEBOOK.format("06"), _TABLE1,
-        read.averages(LOW, PRUNED, lambda low, pruned: low >= pruned),
-    ),
-    Claim(
-        "Text, Table 1", "SDTP-low loses little in every category",
-        "{:g} to {:g} points".format(*_SAID["SDTP-low loses"]), NOTEBOOK.format("06"), _TABLE1,
-        read.losses_by_category(LOW),
-    ),
-    Claim(
-        "Table 1", "compression 1/tau", _t1("SDTP", "SDTP-low", column="1/tau"), NOTEBOOK.format("06"), _TABLE1,
-        read.compression, counted.compression,
+        "Abstract, Table 2", "less peak memory", _t2("memory saved %", "%"), _END2END_RUN,
+        ((_PREFILL, speed.memory_saved), (_END2END, speed.memory_saved)),
     ),
     Claim(
         "Table 1", "prefill faster on LongBench's prompts", _t1("SDTP", "SDTP-low", column="prefill x", unit="x"),
-        NOTEBOOK.format("06"), _SPEED, read.speed_on_prompts("prefill"),
+        notebook("06"), (("table1_speed", speed.speed_on_prompts("prefill")),),
     ),
     Claim(
         "Table 1", "end to end faster on LongBench's prompts", _t1("SDTP", "SDTP-low", column="end2end x", unit="x"),
-        NOTEBOOK.format("06"), _SPEED, read.speed_on_prompts("total"),
+        notebook("06"), (("table1_speed", speed.speed_on_prompts("total")),),
     ),
     Claim(
-        "Table 2", "prefill is faster, the more so the longer the prompt", _t2("prefill x", "x"), SWEEP, PREFILL,
-        read.speedup("prefill", grows=True),
+        "Table 1", f"SDTP stays close to the full model (bar here: {CLOSE:g} points)", _t1("original", "SDTP"),
+        notebook("06"),
+        ((_METHODS, real.stays_close(MODULE, CLOSE)), (_TABLE1, quality.loses_at_most(FULL, PRUNED, CLOSE))),
     ),
     Claim(
-        "Table 2", "end to end is faster, the more so the longer the prompt", _t2("end2end x", "x"), SWEEP, END2END,
-        read.speedup("total", grows=True),
+        "Table 1", "SDTP-low loses less than SDTP", _t1("SDTP-low", "SDTP"), notebook("06"),
+        ((_METHODS, real.is_better(LOW_MODULE, MODULE)), (_TABLE1, quality.beats(PRUNED, LOW))),
     ),
     Claim(
-        "Table 2", "FLOPs saved in the prefill", _t2_flops("prefill"), SWEEP, PREFILL, read.flops_saved("flops"),
-        counted.flops_saved,
+        "Text, Table 1", "SDTP-low loses little in every kind of task",
+        "{:g} to {:g} points".format(*_SAID["SDTP-low loses"]), notebook("06"),
+        ((_METHODS, real.stays_close(LOW_MODULE, _SAID["SDTP-low loses"][1])), (_TABLE1, quality.losses_by_category)),
     ),
     Claim(
-        "Table 2", "FLOPs saved end to end, 128 new tokens", _t2_flops("end2end"), SWEEP, END2END,
-        read.flops_saved("flops_end2end"), lambda: counted.flops_saved(new_tokens=128),
-    ),
-    Claim("Table 2", "peak memory saved", _t2("memory saved %", "%"), SWEEP, END2END, read.memory_saved),
-    Claim(
-        "Table 3", f"eight 5-shot tasks survive pruning, mean (bar here: {FEW_POINTS:g} points; demo: four of its own)",
-        _pairs(paper.TABLE3, "Avg"), NOTEBOOK.format("07"), ("table3_downstream",),
-        read.downstream(lambda full, pruned: full - pruned <= FEW_POINTS),
+        "Abstract, Table 1", "better on LongBench than LLMLingua-2", f"{_SAID['points above LLMLingua-2']:+} points",
+        notebook("06"), ((_TABLE1, quality.beats("llmlingua2")),),
     ),
     Claim(
-        "Text, Table 4", "ranking and MSE losses help on 5-shot tasks (demo: four of its own, 0-shot)",
-        f"{_SAID['losses worth, 5-shot']:+} points",
-        NOTEBOOK.format("07"), ("table4_loss_ablation",), read.ablation,
+        "Table 3", f"eight 5-shot tasks survive pruning (bar here: {CLOSE:g} points; toy: four tasks of its own)",
+        _pairs(paper.TABLE3, "Avg"), notebook("07"), (("table3_downstream", quality.downstream),),
     ),
+    _ablation("Text, Table 4", _T4, _NEITHER, "5-shot tasks", notebook("07"), _TABLE4),
+    _ablation("Table 4", _T4, _ALONE, "5-shot tasks", notebook("07"), _TABLE4),
+    _ablation("Text, Table 5", _T5, _NEITHER, "LongBench", notebook("02"), _SEEDS, _TABLE5,
+              paper=f"up to {_SAID['losses worth, LongBench']:+} points"),
+    _ablation("Table 5", _T5, _ALONE, "LongBench", notebook("02"), _SEEDS, _TABLE5),
     Claim(
-        "Text, Table 5", "ranking and MSE losses help on LongBench",
-        f"up to {_SAID['losses worth, LongBench']:+} points", NOTEBOOK.format("02"), ("table5_loss_ablation",),
-        read.ablation,
-    ),
-    Claim(
-        "Text, Table 6", "no compound error with H2O keeping 40% of the cache (bar here: 2 points)",
+        "Text, Table 6", f"no compound error with H2O keeping 40% of the cache (bar here: {quality.COMPOUND:g} points)",
         "WinoGrande {full:.2f}, H2O {H2O 40%:.2f}, both {SDTP + H2O 40%:.2f}".format(**paper.TABLE6["WinoGrande"]),
-        NOTEBOOK.format("08"), ("table6_kv_compression",),
-        read.averages("h2o", "sdtp+h2o", lambda alone, both: alone - both <= 2.0),
+        notebook("08"), (("table6_kv_compression", quality.loses_at_most("h2o", "sdtp+h2o", quality.COMPOUND,
+                          name="local", shown="the nearest keys and values alone")),),
     ),
     Claim(
-        "Figure 4", "early layers tolerate pruning least (one stage, WinoGrande; here LongBench-mini)",
+        "Figure 1", "few tokens are salient, and fewer the deeper the layer", "heat map, Llama2-7B", notebook("01"),
+        (("fig1_saliency_map", saliency.fewer_when_deeper),),
+    ),
+    Claim(
+        "Figure 1", "a token redundant early stays redundant", "heat map, Llama2-7B", notebook("01"),
+        (("fig1_saliency_map", saliency.stays_redundant),),
+    ),
+    Claim(
+        "Figure 2", "the share of salient tokens falls with depth", _figure2(), notebook("01"),
+        (("fig2_salient_share", saliency.salient_share),),
+    ),
+    Claim(
+        "Figure 4", "early layers tolerate pruning least (one stage; in the paper WinoGrande)",
         ", ".join(f"{score} (r = {ratio})" for ratio, score in paper.FIG4_LAYER1.items()) + " at layer 1 (read off)",
-        NOTEBOOK.format("09"), ("fig4_single_cut",), read.early_cuts_hurt_most,
+        notebook("09"), (("fig4_single_cut", quality.early_cuts_hurt_most),),
     ),
     Claim(
-        "Figure 5", f"accuracy is nearly flat in the number of stages (bar here: {read.FLAT:g} points)",
-        "1 to 7 stages, r = 0.9", NOTEBOOK.format("09"), ("fig5_stages",), read.flat_in_stages,
+        "Figure 5", f"accuracy is nearly flat in the number of stages (bar here: {quality.FLAT:g} points)",
+        "1 to 7 stages, r = 0.9", notebook("09"), (("fig5_stages", quality.flat_in_stages),),
     ),
 )  # fmt: skip
 
 CONTROLS = (
     Claim(
-        "Control", f"random tokens at the same schedule do clearly worse (bar: {FAR_POINTS:g} points)", "-",
-        NOTEBOOK.format("06"), _TABLE1, read.averages(PRUNED, "random", lambda a, b: a - b >= FAR_POINTS),
+        "Control", "random tokens at the same schedule do worse than SDTP's", "-", notebook("06"),
+        ((_METHODS, real.is_better(MODULE, real.RANDOM)), (_TABLE1, quality.beats(RANDOM))),
     ),
     Claim(
-        "Control", "the most recent tokens at the same schedule do worse", "-", NOTEBOOK.format("06"), _TABLE1,
-        read.averages(PRUNED, "recency", lambda a, b: a > b),
+        "Control", "the most recent tokens at the same schedule do worse than SDTP's", "-", notebook("06"),
+        ((_METHODS, real.is_better(MODULE, Arm("recency"))), (_TABLE1, quality.beats("recency"))),
     ),
     Claim(
-        "Control", "the answer is read above the first cut, so the cut can fail", "-", NOTEBOOK.format("01"),
-        ("layer_of_reading",), read.reads_late,
+        "Control", "last-window attention at the same schedule does worse than SDTP", "-", notebook("06"),
+        ((_METHODS, real.is_better(MODULE, Arm("attention"))), (_TABLE1, quality.beats("attention"))),
     ),
     Claim(
-        "Control", "the pruner ranks held-out tokens as their saliency does", "-", NOTEBOOK.format("02"),
-        ("pruner_training",), read.ranks_held_out,
+        "Control", "last-window attention does better than random tokens at the paper's schedule", "-", notebook("06"),
+        ((_METHODS, real.is_better(Arm("attention"), real.RANDOM)), (_TABLE1, quality.beats(RANDOM, "attention"))),
     ),
-    Claim("Control", "keys and values saved over all layers, from the cache", "-", SWEEP, END2END, read.kv_saved),
+    Claim(
+        "Control", f"the oracle's tokens at the paper's schedule lose little (bar: {CLOSE:g} points)", "-",
+        notebook("06"),
+        ((_METHODS, real.stays_close(Arm("oracle"), CLOSE)), (_TABLE1, quality.loses_at_most(FULL, "oracle", CLOSE))),
+    ),
+    Claim(
+        "Control", "the answer is read above the first cut, so the cut can fail", "-", notebook("01"),
+        (("layer_of_reading", saliency.reads_late),),
+    ),
+    Claim(
+        "Control", "the pruner ranks held-out tokens as their saliency does", "-", notebook("02"),
+        (("pruner_training", saliency.ranks_held_out),),
+    ),
+    Claim(
+        "Control", "fewer keys and values over all layers", "-", _END2END_RUN,
+        ((_END2END, speed.kv_saved), (_PREFILL, speed.kv_saved)), counted.kv_saved, by_construction=True,
+    ),
 )  # fmt: skip

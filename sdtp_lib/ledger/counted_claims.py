@@ -1,4 +1,4 @@
-"""Answers to claims of the paper that are counted on Mistral-7B's exact shape, not measured."""
+"""Answers that are counted on Mistral-7B's exact shape, not measured: they follow from the schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import paper
 from ..latency import flops
 from ..models.loading import SHAPES
 from ..pruning.schedule import PruningSchedule
-from .claim_readers import over_lengths
+from .findings import Finding, Status, over_lengths
 
 
 def _mistral() -> tuple[MistralConfig, PruningSchedule, PruningSchedule]:
@@ -18,30 +18,49 @@ def _mistral() -> tuple[MistralConfig, PruningSchedule, PruningSchedule]:
     return config, *(PruningSchedule.preset(name, config.num_hidden_layers) for name in ("paper", "none"))
 
 
-def flops_saved(new_tokens: int = 1) -> str:
-    """Share of FLOPs that ten stages with r = 0.9 save on Mistral-7B's shape at the lengths of Table 2."""
+def _lengths() -> dict[int, list[int]]:
+    """Length of Table 2 -> tokens present at each layer."""
+    config, schedule, _ = _mistral()
+    return {tokens: schedule.lengths(tokens, config.num_hidden_layers) for tokens in paper.TABLE2}
+
+
+def tokens_pruned() -> Finding:
+    """Share of the prompt that does not reach the last layer."""
+    share = {tokens: 100 * (1 - present[-1] / tokens) for tokens, present in _lengths().items()}
+    near = all(abs(value - paper.CLAIMS["pruned %"]) < 1 for value in share.values())
+    return Finding(f"{over_lengths(share, '%', 1)}: 1 - 0.9^10", Status.of(near), key="tokens_pruned")
+
+
+def kv_saved() -> Finding:
+    """Share of all layers' keys and values that are not made."""
+    saved = {tokens: 100 * (1 - mean(present) / tokens) for tokens, present in _lengths().items()}
+    return Finding(over_lengths(saved, "%", 1), Status.of(min(saved.values()) > 0), key="kv_saved")
+
+
+def flops_saved(new_tokens: int = 1) -> Finding:
+    """Share of FLOPs that ten stages with r = 0.9 save at the lengths of Table 2."""
     config, schedule, none = _mistral()
     counts = {n: [flops.schedule_flops(config, each, n, new_tokens) for each in (schedule, none)] for n in paper.TABLE2}
-    return over_lengths({length: 100 * (1 - pruned / full) for length, (pruned, full) in counts.items()}, "%", 1)
+    saved = {length: 100 * (1 - pruned / full) for length, (pruned, full) in counts.items()}
+    return Finding(over_lengths(saved, "%", 1), Status.of(min(saved.values()) > 0), key="flops_saved")
 
 
-def module_share() -> str:
-    """FLOPs of all pruner modules as a share of the pruned prefill's, on Mistral-7B's shape."""
+def module_share() -> Finding:
+    """FLOPs of all pruner modules as a share of the pruned prefill's."""
     config, schedule, _ = _mistral()
     shares = {}
-    for length in paper.TABLE2:
-        present = schedule.lengths(length, config.num_hidden_layers)
+    for length, present in _lengths().items():
         whole, without = (flops.prefill_flops(config, present, scored=layers) for layers in (schedule.layers, ()))
         shares[length] = 100 * (whole - without) / whole
-    return over_lengths(shares, "%", 2)
+    little = max(shares.values()) < paper.CLAIMS["module % of FLOPs"]
+    return Finding(over_lengths(shares, "%", 2), Status.of(little), key="module_share")
 
 
-def compression() -> str:
+def compression() -> Finding:
     """1/tau of SDTP and SDTP-low on 32 layers."""
     config, *_ = _mistral()
-    layers = config.num_hidden_layers
-    presets = {"SDTP": "paper", "SDTP-low": "low"}
-    kept = {
-        name: mean(PruningSchedule.preset(preset, layers).lengths(8192, layers)) for name, preset in presets.items()
-    }
-    return ", ".join(f"{name} {8192 / tokens:.2f}" for name, tokens in kept.items())
+    layers, tokens = config.num_hidden_layers, 8192
+    schedules = {"SDTP": PruningSchedule.preset("paper", layers), "SDTP-low": PruningSchedule.preset("low", layers)}
+    rates = {name: tokens / mean(schedule.lengths(tokens, layers)) for name, schedule in schedules.items()}
+    text = ", ".join(f"{name} {rate:.2f}" for name, rate in rates.items())
+    return Finding(text, Status.of(rates["SDTP"] > rates["SDTP-low"] > 1), key="compression")

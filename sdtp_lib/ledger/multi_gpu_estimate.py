@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 import torch
@@ -142,7 +143,8 @@ def plan_section(devices: int = 8, tokens: int = 131072, new_tokens: int = 128) 
     rows = []
     for key, name in names.items():
         full, pruned = (float(found[side][key]) for side in ("full", "pruned"))
-        rows.append({"Computed": name, "full": full, "pruned": pruned, "pruned / full": pruned / full})
+        shown = [_two_digits(value) for value in (full, pruned, pruned / full)]
+        rows.append(dict(zip(("Computed", "full", "pruned", "pruned / full"), (name, *shown), strict=True)))
     return f"""## A plan on paper: 70B on {devices} GPUs
 
 **Computed from the FLOP and byte model, not measured**: nobody has run this here. Llama 3 70B's shape in bfloat16, one
@@ -153,5 +155,11 @@ bytes divide evenly. Full and pruned are on the same {devices} GPUs; nothing her
 
 {markdown_table(rows)}
 
-Left out: {LEFT_OUT}.
+{textwrap.fill(f"Left out: {LEFT_OUT}.", 120)}
 """
+
+
+def _two_digits(value: float) -> str:
+    """A plan is good for two significant digits: `41,000`, `0.54`."""
+    rounded = float(f"{value:.1e}")
+    return f"{rounded:,.{max(0, 1 - math.floor(math.log10(rounded)))}f}"

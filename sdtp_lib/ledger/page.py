@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import nbformat
 from markdown_it import MarkdownIt
@@ -17,7 +16,10 @@ from markupsafe import Markup
 from .. import paths, results
 from ..html_page import content_hash, templates
 from ..text_files import check_apart, read_text
-from .ledger import DISAGREEMENTS, INTRODUCTION, PROFILES, RESULT_FILES, check_profile, ledger_tables
+from .disagreements import DISAGREEMENTS
+from .evidence import PROFILES, Row
+from .ledger import INTRODUCTION, cells, check_profile, ledger_rows, link
+from .result_files import RESULT_FILES
 
 STORED = "demo"  # the profile that the repository's own notebooks are stored with
 NUMBERED = "[0-9][0-9]_*.ipynb"
@@ -49,11 +51,11 @@ def page(profile: str, folder: Path) -> str:
     environment, markdown = templates(), _markdown()
     environment.filters["markdown"] = lambda text: Markup(markdown.renderInline(str(text or "-")))
     style = environment.get_template("report.css").render()
-    ledger = {title: [(row, _behind(file, [*PROFILES, profile], folder)) for row, file in rows]
-              for title, rows in ledger_tables(profile).items()}  # fmt: skip
+    ledger = {title: [(cells(row), _behind(row, [*PROFILES, profile], folder)) for row in rows]
+              for title, rows in ledger_rows(profile).items()}  # fmt: skip
     return environment.get_template("report.html").render(
         profile=profile, ledger=ledger, sections=parts, style=Markup(style), style_hash=content_hash(style),
-        introduction=Markup(markdown.render(INTRODUCTION[INTRODUCTION.index("**Numbers") :])),
+        introduction=Markup(markdown.render(INTRODUCTION[INTRODUCTION.index("**One row") :])),
         disagreements=Markup(markdown.render(DISAGREEMENTS.partition("\n\n")[2])),
     )  # fmt: skip
 
@@ -133,11 +135,6 @@ def expanded(pattern: str) -> list[str]:
     return [found[1] + name + found[3] for name in found[2].split(",")] if found else [pattern]
 
 
-def link(target: Path, folder: Path) -> str:
-    """A relative address of `target` for a page in `folder`."""
-    return quote(Path(os.path.relpath(target, folder)).as_posix())
-
-
 def _figure_links(saved: list[str], profile: str, folder: Path) -> list[tuple[str, str]]:
     """The numbers and the picture file of figures that a cell saves, as far as they are there."""
     files = [file for name in saved for file in (paths.find_results(profile, f"{name}.json"),
@@ -145,18 +142,27 @@ def _figure_links(saved: list[str], profile: str, folder: Path) -> list[tuple[st
     return [(file.name, link(file, folder)) for file in files if file]
 
 
-def _behind(file: Path | None, profiles: Sequence[str], folder: Path) -> Mapping[str, str]:
-    """Links to the file behind a number of the ledger and to the notebook that writes it."""
-    if file is None:
-        return {}
+def _behind(row: Row, profiles: Sequence[str], folder: Path) -> Mapping[str, str]:
+    """Links to the files behind a row of the ledger, to the notebooks that write them, and to what is to be known."""
     homes = {home: profile for profile in profiles for home in paths.places(paths.RESULTS, profile)}
-    home = next(home for home in homes if file.is_relative_to(home))
-    profile, name = homes[home], file.relative_to(home)
+    found = {}
+    for each in row.evidence:
+        home = next((home for home in homes if each.file.is_relative_to(home)), None)
+        name = f"{homes[home]}/{each.file.relative_to(home).as_posix()}" if home else each.file.name
+        found[name] = link(each.file, folder)
+        if home and (notebook := _notebook_of(each.file.relative_to(home))):
+            written = outputs_of(notebook, homes[home]) or notebook
+            found[f"notebook {notebook.name[:2]}, {homes[home]}"] = link(written, folder)
+        if each.note:
+            found[each.note[1].name] = link(each.note[1], folder)
+    return found
+
+
+def _notebook_of(name: Path) -> Path | None:
+    """The notebook that writes a result file, if one does."""
     stem = name.with_suffix("").as_posix()
     number = next(entry.notebook for pattern, entry in RESULT_FILES.items() if stem in expanded(pattern))
-    notebook = next(iter(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb"))))
-    source = outputs_of(notebook, profile) or notebook
-    return {f"notebook {number}": link(source, folder), f"{profile}/{name.as_posix()}": link(file, folder)}
+    return next(iter(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb"))), None) if number else None
 
 
 def _encoded(picture: bytes) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..data.samples import Batch, Sample
+from ..pruning.families import ModelAdapter
 from .batch_forward import layer_inputs
 
 MOST_BYTES = 6 * 2**30
@@ -28,6 +30,20 @@ class KeptStates:
     def __init__(self, model: PreTrainedModel, layers: Sequence[int], most_bytes: int = MOST_BYTES):
         self.model, self.layers, self.left = model, tuple(layers), most_bytes
         self.known: dict[str, Tensor] = {}  # digest of a prompt -> (layers, tokens, hidden)
+
+    @classmethod
+    def if_all_fit(
+        cls, model: PreTrainedModel, layers: Sequence[int], samples: Sequence[Sample]
+    ) -> KeptStates | None:
+        """For these samples; None if the states of all take over MOST_BYTES, or half of the memory that is free.
+
+        A few kept prompts would not pay: what is not kept is read prompt by prompt, which a GPU does badly.
+        """
+        tokens = sum(len(sample.without_answer().input_ids) for sample in samples)
+        needed = tokens * len(layers) * ModelAdapter.of(model).hidden_size * model.dtype.itemsize
+        on_gpu = model.device.type == "cuda"
+        free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else psutil.virtual_memory().available
+        return cls(model, layers) if needed <= min(MOST_BYTES, free / 2) else None
 
     def of(self, samples: Sequence[Sample], layers: Sequence[int]) -> dict[int, Tensor]:
         """Layer -> hidden states (batch, tokens, hidden) of prompts, left-padded with zeros, in the order of `layers`.

@@ -206,15 +206,12 @@ def mark_samples(
     model: PreTrainedModel, writer: MarksWriter, layers: Sequence[int], target: str, batch_size: int,
     workers: Workers | None = None,
 ) -> None:  # fmt: skip
-    """Write every shard that `writer` still misses, with a progress bar over its prompts.
-
-    Several `workers` take a shard each, then enter these together, so that one of them alone writes the manifest.
-    """
+    """Write every shard that `writer` misses. Workers take one each, then one of them enters all in the manifest."""
     workers, missing = workers or Workers(), writer.missing()
     rounds = [list(missing)[start : start + workers.count] for start in range(0, len(missing), workers.count)]
     with workers.bar(total=sum(map(len, missing.values())), desc="mark", unit="prompt") as bar:
         for names in rounds:
-            for name in workers.share(names):
+            for name in (own := workers.share(names)):
                 found: dict[str, Tensor] = {}
                 by_length = sorted(missing[name], key=lambda sample: len(sample.input_ids))
                 for start in range(0, len(by_length), batch_size):
@@ -222,8 +219,9 @@ def mark_samples(
                     found.update(_saliency_of(model, group, layers, target))
                     bar.update(len(group))
                 writer.write(name, [found[sample.id] for sample in missing[name]])
-            shards = workers.gather([(name, writer.manifest["shards"][name]) for name in workers.share(names)])
+            shards = workers.gather([(name, writer.manifest["shards"][name]) for name in own])
             workers.on_main(partial(writer.enter, dict(shards)))
+            bar.update(sum(len(missing[name]) for name in names if name not in own))
 
 
 def _saliency_of(

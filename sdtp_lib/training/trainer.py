@@ -1,8 +1,8 @@
 """Stage 2 of the paper: the language model is frozen, the token pruner alone is trained on the marks (Eq. 8).
 
-Terms that need no more than hidden states of the frozen model (MSE and ranking) are read at every step, which costs a
-forward pass without gradients. The cross-entropy of the pruned model needs gradients through the whole model, so it is
-added at one step in `cls_every` only.
+Terms that need no more than hidden states of the frozen model (MSE and ranking) are read at every step. They cost a
+forward pass without gradients, one a prompt where memory holds what all of them gave. The cross-entropy of the pruned
+model needs gradients through the whole model, so it is added at one step in `cls_every` only.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def train(
     marks = marks if isinstance(marks, Marks) else load_marks(marks)
     network, _ = load_model(model, dtype=dtype, device=workers.device(device), revision=revision)
     stages = PruningSchedule.preset(schedule, len(ModelAdapter.of(network).layers))
-    return Trainer(network, marks, stages, recipe, Path(output), workers=workers).run(resume, save_every)
+    states = KeptStates.if_all_fit(network, stages.layers, marks.samples) if recipe.epochs > 1 else None
+    return Trainer(network, marks, stages, recipe, Path(output), states, workers).run(resume, save_every)
 
 
 class Trainer:

@@ -37,6 +37,13 @@ def test_each_method_stands_beside_the_full_model_on_its_own_records(tmp_path):
     assert pruned["nll"]["difference"] == {"mean": 0.25, "ci95": [0.25, 0.25]}
 
 
+def test_a_row_of_a_trained_pruner_names_its_folder(tmp_path):
+    write(tmp_path, "full", "full", [1.0] * 8)
+    write(tmp_path, "own", "sdtp", [1.0] * 8, pool=7, pruner={"name": "smollm2-135m/paper"})
+    _, pruned = compare_methods(tmp_path, CONFIG)
+    assert (pruned["method"], pruned["pruner"]) == ("sdtp, paper, pooled over 7", "smollm2-135m/paper")
+
+
 def test_the_table_shows_one_task_at_one_length(tmp_path):
     write(tmp_path, "full", "full", [1.0, 0.0] * 4)
     write(tmp_path, "some", "random", [0.0] * 8)

@@ -1,15 +1,22 @@
-"""The ledger: every claim has a row, nothing is invented, and a demo number never counts as the paper's."""
+"""The ledger: one row a claim, from its best evidence, with one status of a fixed list and nothing invented."""
 
 import re
 
 import pytest
+from methods_file import write_methods
 from result_files import latency_document, longbench_data, write_data, write_sweep
 
 from sdtp_lib import paths, results
 from sdtp_lib.ledger.claims import CLAIMS, CONTROLS
-from sdtp_lib.ledger.ledger import CONTROL_ON_DEMO, MEASURED, NOT_RUN, ON_DEMO, RESULT_FILES, write_ledger
+from sdtp_lib.ledger.evidence import MODELS, Kind, model_of
+from sdtp_lib.ledger.findings import Status
+from sdtp_lib.ledger.ledger import TITLES, cells, ledger_rows, write_ledger
 from sdtp_lib.ledger.question_claims import BEYOND
-from sdtp_lib.paper import ABLATIONS
+from sdtp_lib.ledger.result_files import RESULT_FILES
+
+EVERY = (*CLAIMS, *CONTROLS, *BEYOND)
+PLACES = ["on the toy", *(f"measured on {model.shown}" for model in MODELS.values() if model.kind is not Kind.TOY)]
+STATUS = re.compile(f"({'|'.join(Status)})(,? ({'|'.join(map(re.escape, PLACES))}))?")
 
 
 @pytest.fixture
@@ -18,56 +25,56 @@ def demo(tmp_path, monkeypatch):
     return paths.results("demo")
 
 
-def ledger_rows(profile="demo"):
-    """Rows of both tables as dicts."""
-    text = write_ledger(profile).read_text()
-    rows = []
-    for block in text.split("\n\n"):
-        if block.startswith("| Where"):
-            header, _, *body = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines()]
-            rows += [dict(zip(header, cells, strict=True)) for cells in body]
-    return rows
+def every_row(profile="demo", **options):
+    return [row for rows in ledger_rows(profile, **options).values() for row in rows]
 
 
-def find(rows, claim, where=None):
-    found = [row for row in rows if claim in row["Claim"] and (where is None or row["Where"] == where)]
-    assert found, claim
-    return found
+def find(claim, profile="demo", where=None, **options):
+    """The one row of a claim."""
+    (row,) = [row for row in every_row(profile, **options)
+              if claim in row.claim.claim and where in (None, row.claim.where)]  # fmt: skip
+    return row
 
 
 def test_without_results_nothing_is_claimed_but_what_can_be_counted(demo):
-    rows = ledger_rows()
-    assert {row["Status"] for row in rows} == {NOT_RUN, MEASURED}
+    rows = every_row()
+    assert {row.status for row in rows} == {Status.NOT_RUN, Status.CONSTRUCTION}
     for row in rows:
-        if row["Status"] == MEASURED:
-            assert row["Model and machine"] == "Mistral-7B's shape, counted" and row["Command if not run"] == "-"
-        else:
-            assert row["Ours"] == "-" and row["Command if not run"].startswith("`sdtp ")
+        assert (row.status == Status.CONSTRUCTION) == row.claim.by_construction == bool(row.evidence)
+        if row.evidence:
+            assert row.evidence[0].source == "counted on Mistral-7B's shape" and row.evidence[0].file.is_file()
 
 
-def test_every_table_figure_and_claim_of_the_abstract_has_a_row(demo):
-    places = " ".join(row["Where"] for row in ledger_rows())
+def test_every_table_figure_and_claim_of_the_abstract_has_a_row_and_every_claim_one(demo):
+    rows = every_row()
+    places = " ".join(row.claim.where for row in rows)
     wanted = [f"Table {n}" for n in range(1, 7)] + [f"Figure {n}" for n in (1, 2, 4, 5)] + ["Abstract", "Control"]
     assert all(place in places for place in wanted)
-    assert len(ledger_rows()) == len(CLAIMS) + len(CONTROLS) + len(BEYOND)
+    assert sorted(row.number for row in rows) == [*range(1, len(EVERY) + 1)]
+    assert len({(claim.where, claim.claim) for claim in EVERY}) == len(EVERY)
 
 
-def test_counted_flops_are_in_the_range_of_the_abstract(demo):
-    (row,) = find(ledger_rows(), "fewer FLOPs")
-    low, high = (float(part.split("%")[0]) for part in row["Ours"].split(" to "))
+def test_what_follows_from_the_schedule_says_so_and_cannot_hold_otherwise(demo):
+    constructed = {claim.claim for claim in EVERY if claim.by_construction}
+    assert {"compression 1/tau", "fewer keys and values over all layers"} < constructed and len(constructed) == 6
+    write_sweep(demo)
+    assert find("most tokens of a prompt").status == Status.CONSTRUCTION
+    saved = find("FLOPs in the prefill").evidence[0].finding.text.split(" to ")
+    low, high = (float(part.split("%")[0]) for part in saved)
     assert 33 < low < 37 and 46 < high < 49
-    (row,) = find(ledger_rows(), "modules cost little")
-    assert all(0 < float(part.split("%")[0]) < 1 for part in row["Ours"].split(" to "))
+    shares = find("modules cost little").evidence[0].finding.text.split(" to ")
+    assert all(0 < float(part.split("%")[0]) < 1 for part in shares)
 
 
 def test_commands_of_the_ledger_are_understood_by_the_command_line():
     from sdtp_lib import cli
+    from sdtp_lib.runner.reproduce import plan
 
     parser = cli.build_parser()
-    for command in {claim.command.strip("`") for claim in (*CLAIMS, *BEYOND) if claim.command.startswith("`")}:
-        program, name, *options = command.split()
-        assert program == "sdtp" and name in ("profile", "reproduce")
-        parser.parse_args([name, *options])
+    for command in {claim.command.strip("`") for claim in EVERY}:
+        program, *options = command.split()
+        parsed = parser.parse_args(options)
+        assert program == "sdtp" and options[0] == "reproduce" and plan(parsed.profile, parsed.only)
 
 
 def test_the_readmes_commands_are_understood_and_its_files_known():
@@ -84,44 +91,65 @@ def test_the_readmes_commands_are_understood_and_its_files_known():
         assert stem in known, stem
 
 
-def test_demo_numbers_are_reproduced_in_kind_or_not_and_never_measured(demo):
-    write_sweep(demo)
-    write_data(demo, "table1_longbench", longbench_data(full=90.0, sdtp=80.0, sdtp_low=89.0, random=75.0, recency=40.0))
-    write_data(demo, "fig2_salient_share", {"layers": [0, 1, 2], "share": [0.6, 0.4, 0.2]})
-    rows = ledger_rows()
-    assert all(row["Model and machine"] == "Mistral-7B's shape, counted" for row in rows if row["Status"] == MEASURED)
-    (close,) = find(rows, "stays close to the full model")
-    assert close["Status"] == ON_DEMO[False] and close["Ours"] == "full 90.0, sdtp 80.0"
-    assert close["Model and machine"] == "demo, bfloat16, a processor"
-    assert find(rows, "share of salient tokens falls")[0]["Status"] == ON_DEMO[True]
-    assert find(rows, "prefill is faster")[0]["Ours"] == "1.31x at 512 tokens to 1.38x at 1024"
-    assert find(rows, "most tokens")[0]["Status"] == ON_DEMO[True]
-    assert find(rows, "random tokens")[0]["Status"] == CONTROL_ON_DEMO[False], "only 5 points below"
-    assert find(rows, "most recent tokens")[0]["Status"] == CONTROL_ON_DEMO[True]
+def test_the_real_model_goes_before_the_shape_and_the_toy_comes_last(demo):
+    """One status; what the others found stands beside it, without any."""
+    scores = longbench_data(full=90.0, sdtp=89.0, random=60.0)
+    write_data(demo, "table1_longbench", scores)
+    toy = find("stays close to the full model")
+    assert toy.status == "holds on the toy" and toy.lacks_a_real_model
+    assert cells(toy)["Beside it"] == "on a real model: not run"
+    write_methods(needle={"full": 90.0, ("sdtp", "paper"): 80.0, "random": 16.0})
+    real = find("stays close to the full model")
+    assert real.status == "does not hold, measured on SmolLM2-135M" and not real.lacks_a_real_model
+    assert cells(real)["Beside it"] == "demo, a toy, bfloat16, a processor: full 90.0, sdtp 89.0"
+    assert cells(real)["Model and machine"] == "SmolLM2-135M-Instruct, dequantised from 4 bits, float32, a GPU"
+    (first, *_), *_ = ledger_rows("demo").values()
+    assert first is not real and first.status == real.status and first.kind is Kind.REAL
+    text = write_ledger().read_text()
+    assert text.count("does not hold, measured on SmolLM2-135M |") == sum(
+        row.status == real.status for row in every_row()
+    )
 
 
-def test_prefill_is_read_from_its_own_sweep_first(demo):
-    write_sweep(demo)
-    write_sweep(demo / "prefill", mode="prefill", new_tokens=1, lengths=(256, 512))
-    assert find(ledger_rows(), "prefill is faster")[0]["Ours"].startswith("1.28x at 256 tokens")
+def test_without_a_trained_pruner_in_its_table_the_real_model_was_not_run(demo):
+    write_methods(needle={"full": 90.0, "attention": 60.0, "random": 16.0})
+    assert find("stays close to the full model").status == Status.NOT_RUN
+    assert find("last-window attention does better").status == "holds, measured on SmolLM2-135M"
 
 
-def test_memory_that_a_processor_did_not_measure_is_not_run(demo):
-    write_sweep(demo)
-    assert all(row["Status"] == NOT_RUN for row in find(ledger_rows(), "peak memory"))
+def test_notebooks_of_a_real_models_profile_are_real_rows(demo):
+    share = {"metadata": {"model": "smollm2-135m"}, "data": {"layers": [0, 1, 2, 3], "share": [0.7, 0.5, 0.2, 0.1]}}
+    results.write_json(paths.results("smollm2") / "fig2_salient_share.json", share)
+    assert find("share of salient tokens falls").status == "holds, measured on SmolLM2-135M"
+    assert model_of("Qwen/Qwen2.5-Coder-0.5B-Instruct").shown == "Qwen2.5-Coder-0.5B-Instruct"
 
 
-def test_another_profile_is_measured_and_keeps_its_row_beside_the_demo(demo):
-    write_sweep(demo)
-    on_gpu = latency_document("keep09", memory=(40.0, 30.0), model="mistral-7b", device="a GPU")
-    results.write_json(paths.results("latency_7b") / "latency_results_keep09.json", on_gpu)
-    rows = find(ledger_rows(), "end to end is faster", "Table 2")
-    assert [(row["Model and machine"], row["Status"]) for row in rows] == [
-        ("scaled-mistral, bfloat16, a processor", ON_DEMO[True]),
-        ("mistral-7b, bfloat16, a GPU", MEASURED),
-    ]
-    (memory,) = find(ledger_rows(), "less peak memory")
-    assert memory["Status"] == MEASURED and memory["Ours"].startswith("25.00% at 512")
+def test_a_second_machine_stands_beside_and_a_repeated_one_does_not(demo):
+    for profile in ("latency_7b", "h200_decode"):
+        on_gpu = latency_document("keep09", memory=(40.0, 30.0), model="mistral-7b", device="a GPU")
+        results.write_json(paths.results(profile) / "latency_results_keep09.json", on_gpu)
+    for profile in ("demo", "demo_full", "latency_cpu"):
+        write_sweep(paths.results(profile))
+    row = find("end to end is faster")
+    assert row.status == "holds, measured on Mistral-7B's shape"
+    assert [each.source.split(",")[0] for each in row.evidence] == [
+        "Mistral-7B's shape", "scaled-mistral (32 layers of 512)"
+    ]  # fmt: skip
+    assert row.evidence[0].file.parent.name == "latency_7b"
+    assert find("less peak memory").evidence[0].finding.text.startswith("25.0% at 512")
+
+
+def test_the_defect_of_the_decode_on_a_gpu_is_told_with_its_number(demo):
+    slow = latency_document("keep09", lengths=(4096,), model="mistral-7b", device="a GPU")
+    slow["results"]["4096"]["speedup"]["total"] = 0.2
+    slow["results"]["4096"]["sdtp"]["spread"]["total"] = [3.5, 50.0]
+    results.write_json(paths.results("h200_decode") / "latency_results_keep09.json", slow)
+    row = find("end to end is faster")
+    assert row.status == "does not hold, measured on Mistral-7B's shape"
+    assert row.evidence[0].finding.text == (
+        "0.20x at 4,096 tokens; runs differ by up to 14x, the fastest of each side give 1.80x"
+    )
+    assert "known defect" in cells(row)["Beside it"] and re.search(r"known defect:\s+\[gpu", write_ledger().read_text())
 
 
 def test_a_run_goes_before_what_is_stored_and_what_is_stored_is_marked(tmp_path, monkeypatch):
@@ -129,44 +157,20 @@ def test_a_run_goes_before_what_is_stored_and_what_is_stored_is_marked(tmp_path,
     monkeypatch.delenv("SDTP_RESULTS")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").touch()
+    layers = {"layers": [0, 1, 2, 3]}
     for home, top in ((paths.stored("results", "demo"), 0.6), (paths.results("demo"), 0.8)):
-        write_data(home, "fig2_salient_share", {"layers": [0, 1], "share": [top, 0.2]})
-    write_data(paths.stored("results", "demo_full"), "fig2_salient_share", {"layers": [0, 1], "share": [0.7, 0.2]})
+        write_data(home, "fig2_salient_share", layers | {"share": [top, 0.3, 0.3, 0.2]})
+    write_data(paths.stored("results", "demo_full"), "fig2_salient_share", layers | {"share": [0.7, 0.3, 0.3, 0.2]})
     write_data(paths.stored("results", "demo"), "pruner_training", {"rank_correlation": {"4": 0.7}})
-    rows = ledger_rows()
-    own, other = find(rows, "share of salient tokens falls")
-    assert "0.80" in own["Ours"] and own["Model and machine"] == "demo, bfloat16, a processor"
-    assert "0.70" in other["Ours"] and other["Model and machine"] == "demo, bfloat16, a processor (stored)"
-    assert find(rows, "ranks held-out tokens")[0]["Model and machine"].endswith("(stored)")
+    own, other = find("share of salient"), find("share of salient", "demo_full")
+    assert own.evidence[0].finding.text.startswith("80.0%") and not own.evidence[0].mark
+    assert other.evidence[0].finding.text.startswith("70.0%") and other.evidence[0].source.endswith("(stored)")
+    assert find("ranks held-out tokens").evidence[0].source.endswith("(stored)")
     path = write_ledger("demo", stored=True)
     assert path == tmp_path / "results" / "REPRODUCTION.md" and "(stored)" not in path.read_text()
-    assert "0.60" in path.read_text() and "0.80" not in path.read_text()
-    assert paths.ledger("demo") == tmp_path / "runs" / "demo" / "REPRODUCTION.md" and paths.ledger("demo").is_file()
-
-
-def test_a_heat_map_is_read_as_the_paper_does(demo):
-    saliency = [[1.0, 0.5, 0.05, 0.2], [1.0, 0.05, 0.02, 0.01]]
-    write_data(demo, "fig1_saliency_map", {"tokens": list("abcd"), "layers": [0, 13], "saliency": saliency})
-    rows = ledger_rows()
-    fewer, stays = find(rows, "few tokens are salient")[0], find(rows, "stays redundant")[0]
-    assert fewer["Ours"] == "75% of the tokens salient at layer 0, 25% at 13" and fewer["Status"] == ON_DEMO[True]
-    assert stays["Ours"].startswith("100.0%") and stays["Status"] == ON_DEMO[True]
-
-
-@pytest.mark.parametrize("worst, status", [(88.0, ON_DEMO[True]), (91.0, ON_DEMO[False])])
-def test_an_ablation_that_is_better_without_the_losses_is_not_reproduced(demo, worst, status):
-    averages = dict(zip(ABLATIONS, (90.0, 89.0, worst), strict=True))
-    write_data(demo, "table5_loss_ablation", {name: {"average": value} for name, value in averages.items()})
-    assert find(ledger_rows(), "losses help on LongBench")[0]["Status"] == status
-
-
-def test_reading_and_ranking_controls(demo):
-    reading = {"layers": [1, 4, 8], "accuracy": [2.0, 5.0, 90.0], "baseline": 95.0, "local_layers": 4}
-    write_data(demo, "layer_of_reading", reading)
-    write_data(demo, "pruner_training", {"rank_correlation": {"4": 0.7, "5": -0.1}})
-    rows = ledger_rows()
-    assert find(rows, "read above the first cut")[0]["Ours"].startswith("5% with the context hidden from layer 4")
-    assert find(rows, "ranks held-out tokens")[0]["Status"] == CONTROL_ON_DEMO[False]
+    assert "70.0%" in path.read_text() and "80.0%" not in path.read_text()
+    assert write_ledger("demo") == paths.ledger("demo") == tmp_path / "runs" / "demo" / "REPRODUCTION.md"
+    assert "Numbers marked *(stored)*" in paths.ledger("demo").read_text()
 
 
 def test_bad_profile_and_bad_files_are_refused_by_name_and_the_old_ledger_stays(demo):
@@ -191,35 +195,20 @@ def test_the_ledger_says_what_does_not_add_up_and_is_the_same_twice(demo):
         assert word in text, word
 
 
-@pytest.mark.parametrize("slowest, status", [(1.1, ON_DEMO[True]), (0.9, ON_DEMO[False])])
-def test_speed_on_longbenchs_prompts_is_read_from_its_own_file(demo, slowest, status):
-    def row(prefill, total, slowest=1.0):
-        speedups = {"prefill x": (prefill, [1.05, 2.0]), "total x": (total, [slowest, 2.0])}
-        return {part: {"mean": mean, "range": ends} for part, (mean, ends) in speedups.items()}
-
-    prompts, methods = (
-        [{"prompt_tokens": 900}, {"prompt_tokens": 400}],
-        {"full": row(1, 1), "sdtp": row(1.5, 1.3, slowest)},
-    )
-    write_data(demo, "table1_speed", {"prompts": prompts, "methods": methods})
-    assert find(ledger_rows(), "prefill faster on LongBench")[0]["Status"] == NOT_RUN
-    write_data(demo, "table1_speed", {"prompts": prompts, "methods": methods | {"sdtp-low": row(1.4, 1.2, 1.01)}})
-    (prefill,), (total,) = (find(ledger_rows(), f"{part} faster on LongBench") for part in ("prefill", "end to end"))
-    assert (
-        prefill["Ours"] == "sdtp 1.50x (1.05 to 2.00), sdtp-low 1.40x (1.05 to 2.00) on 2 prompts of 400 to 900 tokens"
-    )
-    assert prefill["Status"] == ON_DEMO[True] and total["Status"] == status
-
-
-def test_figures_4_and_5_are_answered_by_their_files(demo):
-    def point(score, **labels):
-        return {"method": "sdtp", "score": score, **labels}
-
-    cuts = [point(score, ratio=0.7, layer=layer) for layer, score in {1: 40.0, 4: 90.0, 7: 92.0}.items()]
-    write_data(demo, "fig4_single_cut", {"full": 95.0, "points": cuts})
-    stages = [point(score, stages=n) for n, score in {1: 94.0, 7: 93.0, 10: 60.0}.items()]
-    write_data(demo, "fig5_stages", {"full": 95.0, "points": stages})
-    (fourth,), (fifth,) = (find(ledger_rows(), "", where) for where in ("Figure 4", "Figure 5"))
-    assert fourth["Ours"] == "40.0 at layer 1, 91.0 from 4 on (r = 0.7); full 95.0"
-    assert fifth["Ours"] == "93.0 to 94.0 over 1 to 7 stages, full 95.0"
-    assert fourth["Status"] == fifth["Status"] == ON_DEMO[True]
+def test_the_stored_ledger_is_what_the_stored_files_say(monkeypatch):
+    """Short lines, one row and one status a claim, links that lead somewhere."""
+    monkeypatch.setenv("SDTP_RESULTS", "/nowhere")
+    written = {}
+    monkeypatch.setattr(results, "write_text", lambda path, text: written.update({path: text}))
+    path = write_ledger(stored=True)
+    assert path.read_text() == written[path], "made anew by ledger.write_ledger(stored=True)"
+    assert max(map(len, written[path].splitlines())) <= 160
+    rows = re.findall(r"^\| \[(\d+)\]\(#claim-\1\) \|.*\| ([^|]+) \|$", written[path], re.M)
+    assert len(rows) == len(EVERY) == len({number for number, _ in rows})
+    assert all(STATUS.fullmatch(status) for _, status in rows)
+    assert re.findall(r"^- Status: \*\*(.*)\*\*$", written[path], re.M) == [
+        status for _, status in sorted(rows, key=lambda row: int(row[0]))
+    ]
+    targets = re.findall(r"\]\(([^#)]+)\)", written[path])
+    assert len(targets) > 40 and all((path.parent / target).is_file() for target in targets)
+    assert [title for title in TITLES if f"## {title}\n" not in written[path]] == []

@@ -9,10 +9,12 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from browser import CONTRAST, LEAST_CONTRAST, SIZES, Watched, launched, picture
+from result_files import write_data
 
 from sdtp_lib import paths, results
-from sdtp_lib.ledger.ledger import RESULT_FILES, ledger_tables
+from sdtp_lib.ledger.ledger import ledger_rows
 from sdtp_lib.ledger.page import expanded, write_page
+from sdtp_lib.ledger.result_files import RESULT_FILES
 
 METADATA = {"model": "demo", "dtype": "bfloat16", "device": "a processor"}
 DOT = base64.b64decode(
@@ -52,7 +54,7 @@ def fresh(tmp_path, monkeypatch):
     """A profile with one result file, its table and picture, and no outputs of a notebook."""
     monkeypatch.setenv("SDTP_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("SDTP_FIGURES", str(tmp_path / "figures"))
-    share = {"layers": [0, 13], "share": [0.5, 0.1]}
+    share = {"layers": [0, 4, 8, 13], "share": [0.5, 0.4, 0.2, 0.1]}
     results.write_json(paths.results("demo_full") / "fig2_salient_share.json", {"metadata": METADATA, "data": share})
     results.write_text(
         paths.results("demo_full") / "table1_longbench.md", "| a <b> | b |\n|---|--:|\n| <i>x</i> | 1 |\n"
@@ -76,8 +78,8 @@ def test_every_claim_table_and_figure_is_on_the_page(tracked):
 
 def test_the_ledgers_rows_carry_links_to_their_files(tracked, monkeypatch):
     monkeypatch.setenv("SDTP_RESULTS", str(paths.stored(paths.RESULTS)))
-    rows = [row for rows in ledger_tables("demo").values() for row in rows]
-    behind = [file for _, file in rows if file is not None]
+    rows = [row for rows in ledger_rows("demo").values() for row in rows]
+    behind = [each.file for row in rows for each in row.evidence]
     links = [Path(unquote(address)) for address in Reader(tracked[1]).links if not address.startswith("#")]
     there = [(tracked[0].parent / address).resolve() for address in links]
     assert len(behind) > 20 and all(there.count(file) >= behind.count(file) for file in behind)
@@ -100,11 +102,11 @@ def test_the_page_shows_a_run_before_what_is_stored(tmp_path, monkeypatch):
         monkeypatch.delenv(variable)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").touch()
-    share = {"metadata": METADATA, "data": {"layers": [0, 13], "share": [0.5, 0.1]}}
+    share = {"metadata": METADATA, "data": {"layers": [0, 4, 8, 13], "share": [0.5, 0.4, 0.2, 0.1]}}
     for home in (paths.stored(paths.RESULTS, "demo_full"), paths.results("demo_full")):
         results.write_json(home / "fig2_salient_share.json", share)
-    results.write_json(paths.stored(paths.RESULTS, "demo_full") / "layer_of_reading.json", {"metadata": {}, "data": {
-        "layers": [1, 4], "accuracy": [2.0, 5.0], "baseline": 95.0, "local_layers": 4}})  # fmt: skip
+    reading = {"layers": [1, 4], "accuracy": [2.0, 5.0], "baseline": 95.0, "local_layers": 4}
+    write_data(paths.stored(paths.RESULTS, "demo_full"), "layer_of_reading", reading)
     results.write_bytes(paths.stored(paths.FIGURES, "demo_full") / "fig2_salient_share.png", DOT)
     write_page(tmp_path / "page.html", "demo_full")
     reader = Reader((tmp_path / "page.html").read_text())

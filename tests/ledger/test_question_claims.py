@@ -3,6 +3,7 @@
 import pytest
 
 from sdtp_lib.ledger import question_claims as claims
+from sdtp_lib.ledger.findings import Status
 from sdtp_lib.pruning.schedule import PruningSchedule
 
 
@@ -19,39 +20,51 @@ def curve(full, label, value, schedule="fast", n=100, **scores):
 
 
 @pytest.mark.parametrize(
-    "score, schedule, holds", [(99.2, "fast", True), (98.8, "fast", False), (99.2, "paper", False)]
-)
-def test_ordinary_is_within_a_point_at_the_ratio(score, schedule, holds):
-    made = curve(100.0, "preset", "fast", schedule, question_aware=score, paper=90.0, attention=80.0)
-    found = claims.ordinary({"ordinary": made})
-    assert found.holds == holds and f"{score - 100:+.1f} points" in found.text
+    "full, score, schedule, status",
+    [(90.0, 89.2, "fast", "HOLDS"), (90.0, 88.8, "fast", "FAILS"), (90.0, 89.2, "paper", "FAILS"),
+     (100.0, 99.2, "fast", "CEILING"), (100.0, 99.2, "paper", "FAILS")],
+)  # fmt: skip
+def test_ordinary_is_within_a_point_at_the_ratio(full, score, schedule, status):
+    made = curve(full, "preset", "fast", schedule, question_aware=score, paper=90.0, attention=80.0, random=50.0)
+    found = claims.ordinary({"data": {"ordinary": made}})
+    assert found.status == Status[status] and f"{score - full:+.1f} points" in found.text
+    assert found.chance == "same schedule: random 50.0" and found.n == "100 records"
     few = curve(100.0, "preset", "fast", n=10, question_aware=score, paper=90.0, attention=80.0)
-    assert claims.ordinary({"ordinary": few}) is None
+    assert claims.ordinary({"data": {"ordinary": few}}) is None
 
 
-@pytest.mark.parametrize("papers, attention, holds", [(20.0, 29.0, True), (21.0, 29.0, False), (20.0, 31.0, False)])
-def test_dense_gains_over_both(papers, attention, holds):
-    made = curve(80.0, "ratio", 0.7, question_aware=30.5, paper=papers, attention=attention)
-    assert claims.dense({"dense": made}).holds == holds
-    assert claims.dense({"dense": curve(80.0, "ratio", 0.9, question_aware=30.5)}) is None
+@pytest.mark.parametrize(
+    "papers, attention, recency, status",
+    [
+        (20.0, 29.0, 30.0, "HOLDS"),
+        (21.0, 29.0, 30.0, "FAILS"),
+        (20.0, 31.0, 30.0, "FAILS"),
+        (20.0, 29.0, 31.0, "FAILS"),
+    ],
+)
+def test_dense_gains_over_every_score_but_the_oracle(papers, attention, recency, status):
+    others = {"paper": papers, "attention": attention, "recency": recency, "oracle": 70.0}
+    found = claims.dense({"data": {"dense": curve(80.0, "ratio", 0.7, question_aware=30.5, **others)}})
+    assert found.status == Status[status] and found.chance == f"same schedule: recency {recency}"
+    assert claims.dense({"data": {"dense": curve(80.0, "ratio", 0.9, question_aware=30.5)}}) is None
 
 
 @pytest.mark.parametrize("attention, holds", [(60.0, True), (66.0, False)])
 def test_pooled_scores_are_compared_at_one_width(attention, holds):
     made = curve(80.0, "width", 13, question_aware=65.0, paper=30.0, attention=attention)
     made["points"] += curve(80.0, "width", 1, question_aware=1.0, paper=90.0, attention=90.0)["points"]
-    found = claims.pooled({"dense": made})
-    assert found.holds == holds and "over 13 tokens" in found.text
+    found = claims.pooled({"data": {"dense": made}})
+    assert found.status == Status.of(holds) and "over 13 tokens" in found.text
     few = curve(80.0, "width", 13, n=10, question_aware=65.0, paper=30.0, attention=1.0)
-    assert claims.pooled({"dense": few}) is None
+    assert claims.pooled({"data": {"dense": few}}) is None
 
 
 @pytest.mark.parametrize("flops, scoring, holds", [(0.005, 0.01, True), (0.02, 0.01, False), (0.005, 0.03, False)])
 def test_cost_is_that_of_the_question_aware_module(flops, scoring, holds):
     rows = [{"method": "paper", "tokens": 4096, "flops": 1.0, "scoring": 1.0}]
     rows.append({"method": "question_aware", "tokens": 4096, "flops": flops, "scoring": scoring})
-    assert claims.cost(rows).holds == holds
-    assert claims.cost([{**row, "tokens": 512} for row in rows]) is None
+    assert claims.cost({"data": rows}).status == Status.of(holds)
+    assert claims.cost({"data": [{**row, "tokens": 512} for row in rows]}) is None
 
 
 def test_a_second_question_costs_more_than_the_full_model_loses_too():
@@ -59,6 +72,10 @@ def test_a_second_question_costs_more_than_the_full_model_loses_too():
         return {"method": method, "first": first, "second": second, "n": 40}
 
     full = row("full", 98.0, 80.0)
-    assert claims.second([full, row("blend 0", 30.0, 28.0), row("blend 1", 60.0, 30.0)]).holds
-    assert not claims.second([full, row("blend 0", 60.0, 30.0), row("blend 1", 30.0, 28.0)]).holds
-    assert claims.second([full, row("blend 1", 60.0, 30.0)]) is None
+
+    def found(*rows):
+        return claims.second({"data": [full, *rows]})
+
+    assert found(row("blend 0", 30.0, 28.0), row("blend 1", 60.0, 30.0)).status == Status.HOLDS
+    assert found(row("blend 0", 60.0, 30.0), row("blend 1", 30.0, 28.0)).status == Status.FAILS
+    assert found(row("blend 1", 60.0, 30.0)) is None

@@ -253,3 +253,14 @@ def test_training_on_kept_states_is_the_same_up_to_rounding(model, marks, tmp_pa
         model, marks, SCHEDULE, Recipe(pairs=64, cls_every=3, epochs=2), tmp_path / "kept", KeptStates(model, LAYERS)
     ).run()
     assert [row["loss"] for row in kept] == pytest.approx([row["loss"] for row in plain], rel=1e-3)
+
+
+def test_states_are_kept_where_all_of_them_fit(model, marks, monkeypatch):
+    tokens = sum(len(sample.without_answer().input_ids) for sample in marks.samples)
+    needed = tokens * len(LAYERS) * HIDDEN * 4  # bytes of float32
+    monkeypatch.setattr("sdtp_lib.training.hidden_states.MOST_BYTES", needed)
+    states = KeptStates.if_all_fit(model, LAYERS, marks.samples)
+    states.of([sample.without_answer() for sample in marks.samples], LAYERS)
+    assert sum(kept.nbytes for kept in states.known.values()) == needed
+    monkeypatch.setattr("sdtp_lib.training.hidden_states.MOST_BYTES", needed - 1)
+    assert KeptStates.if_all_fit(model, LAYERS, marks.samples) is None

@@ -31,9 +31,10 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
         config: of the model, for the FLOPs of its prefill.
 
     Returns:
-        Rows with `tokens`, `task`, `schedule`, `method`, `pruner`, `pool`, `n`, `flops` (full / pruned, of a prefill of
-        that many tokens), and `score`, `right` (of the choices) and `nll` (per token of the answer), each `mean`,
-        `ci95`, and for all but the full model the paired `difference` to it; the full model's come first.
+        Rows with `tokens`, `task`, `schedule`, `method` (a pruner's folder and the pooling in its name), `pruner`, `n`,
+        `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the choices) and `nll` (per
+        token of the answer), each `mean`, `ci95`, and for all but the full model the paired `difference` to it; the
+        full model's come first.
 
     Raises:
         ValueError: if a pruned result has no full one of the same model and dtype on the same prompts, or the folder no
@@ -77,10 +78,12 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
     form = ", no chat template" if plain else ""
+    pruner = about["pruner"] and about["pruner"]["name"]
+    designed = f", {pruner.split('/')[-1]}" if pruner else ""
     pooled = f", pooled over {about['pool']}" if about["pool"] > 1 else ""
     return {
         "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
-        "method": f"{about['method']}{pooled}{form}", "pruner": about["pruner"] and about["pruner"]["name"], "n": n,
+        "method": f"{about['method']}{designed}{pooled}{form}", "pruner": pruner, "n": n,
         "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
     }  # fmt: skip
 

@@ -1,0 +1,100 @@
+"""What a reader says of a claim: the answer, its status, and on how much it rests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import mean
+
+CEILING = 99.0  # points of 100 from which two scores are both perfect, so that a difference could not be seen
+
+
+class Status(StrEnum):
+    """What a claim comes to; where it was measured stands beside it."""
+
+    HOLDS = "holds"
+    CEILING = "at ceiling"
+    CONSTRUCTION = "true by construction"
+    FAILS = "does not hold"
+    NOT_RUN = "not run"
+
+    @classmethod
+    def of(cls, holds: bool) -> Status:
+        return cls.HOLDS if holds else cls.FAILS
+
+    @classmethod
+    def of_scores(cls, scores: Iterable[float], holds: bool) -> Status:
+        """AT CEILING where all scores, 0 to 100, are perfect; else whether it holds."""
+        return cls.CEILING if min(scores) >= CEILING else cls.of(holds)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer to a claim.
+
+    Attributes:
+        text: our number.
+        status: which way it goes.
+        n: how many were measured.
+        chance: what chance gives, or a random choice of tokens, where that means something.
+        key: where in the file the number is.
+    """
+
+    text: str
+    status: Status
+    n: str = ""
+    chance: str = ""
+    key: str = ""
+
+
+Reader = Callable[[Mapping], Finding | None]  # of a whole result file; None: it does not hold the answer
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, cell: Mapping) -> Interval:
+        """Of a cell of a result file, which calls the mean `mean`, `score` or `average`."""
+        return cls(next(cell[name] for name in ("mean", "score", "average") if name in cell), *cell["ci95"])
+
+    @classmethod
+    def around(cls, several: Iterable[Interval]) -> Interval:
+        """The mean of several, between the lowest and the highest end."""
+        several = list(several)
+        return cls(mean(one.mean for one in several), min(one.low for one in several), max(one.high for one in several))
+
+    def over(self, other: Interval) -> Interval:
+        """How much higher this is; too wide rather than too narrow if both are of the same records."""
+        widths = [(one.high - one.low) / 2 for one in (self, other)]  # alike multiples of a standard error
+        middle, width = self.mean - other.mean, math.hypot(*widths)
+        return Interval(middle, middle - width, middle + width)
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+
+
+def higher(pairs: Iterable[tuple[Interval, Interval]]) -> Status:
+    """Whether the first of each pair is above the second: clearly somewhere, and clearly below nowhere."""
+    pairs = list(pairs)
+    gaps = [ours.over(other) for ours, other in pairs]
+    holds = any(gap.low > 0 for gap in gaps) and not any(gap.high < 0 for gap in gaps)
+    return Status.of_scores((score.mean for pair in pairs for score in pair), holds)
+
+
+def over_lengths(values: Mapping[int, float], unit: str, digits: int) -> str:
+    """`1.20x at 512 tokens to 1.40x at 2,048`."""
+    ends = [min(values), max(values)] if len(values) > 1 else [*values]
+    return " to ".join(f"{values[n]:.{digits}f}{unit} at {n:,}{' tokens' if n == ends[0] else ''}" for n in ends)
+
+
+def count(n: int, what: str) -> str:
+    """`1 prompt`, `1,000 records`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,153 @@
+"""Readers of scores: tables 1, 3, 4, 5 and 6, figures 4 and 5. The real model's own table has `real_readers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import mean
+
+from .. import paper
+from .findings import CEILING, Finding, Interval, Reader, Status, count, higher
+from .saliency_readers import FIRST_STAGE
+
+FULL, PRUNED, LOW, RANDOM = "full", "sdtp", "sdtp-low", "random"
+CLOSE = 3.0  # points lost up to which a pruned model counts as close to the full one
+COMPOUND = 2.0  # points lost up to which two compressions count as not making each other worse
+FLAT = 3.0  # points between the best and the worst number of stages that count as flat
+
+
+def _records(data: Mapping, method: str) -> str:
+    return count(sum(cell["n"] for cell in data[method]["categories"].values()), "record")
+
+
+def _chance(data: Mapping, *asked: str, name: str = RANDOM, shown: str = "random tokens, same schedule") -> str:
+    return f"{shown}: {data[name]['average']:.1f}" if name in data and name not in asked else ""
+
+
+def loses_at_most(first: str, second: str, bar: float, **chance: str) -> Reader:
+    """Averages of two methods; holds if the second is at most `bar` points below the first."""
+
+    def read(document: Mapping) -> Finding | None:
+        data = document["data"]
+        if not {first, second} <= data.keys():
+            return None
+        above, below = (data[name]["average"] for name in (first, second))
+        status = Status.of_scores((above, below), above - below <= bar)
+        text = f"{first} {above:.1f}, {second} {below:.1f}"
+        return Finding(text, status, _records(data, second), _chance(data, **chance), f"{second}.average")
+
+    return read
+
+
+def beats(other: str, method: str = PRUNED) -> Reader:
+    """Averages of two methods; holds if `method`'s is above by more than the intervals of both."""
+
+    def read(document: Mapping) -> Finding | None:
+        data = document["data"]
+        if not {method, other} <= data.keys():
+            return None
+        pair = [Interval.of(data[name]) for name in (method, other)]
+        text = f"{method} {pair[0].mean:.1f}, {other} {pair[1].mean:.1f}: {pair[0].over(pair[1])}"
+        chance = _chance(data, method, other)
+        return Finding(text, higher([pair]), _records(data, method), chance, f"{method}.average, {other}.average")
+
+    return read
+
+
+def losses_by_category(document: Mapping) -> Finding | None:
+    """Points that SDTP-low loses per category; holds if none loses more than the paper's worst."""
+    data = document["data"]
+    if not {FULL, LOW} <= data.keys():
+        return None
+    full, pruned = (data[name]["categories"] for name in (FULL, LOW))
+    lost = [full[name]["score"] - pruned[name]["score"] for name in full]
+    scores = [cell["score"] for side in (full, pruned) for cell in side.values()]
+    status = Status.of_scores(scores, max(lost) <= paper.CLAIMS["SDTP-low loses"][1])
+    text = f"{min(lost) + 0.0:.1f} to {max(lost) + 0.0:.1f} points in {count(len(lost), 'kind')} of task"
+    return Finding(text, status, _records(data, LOW), key=f"{LOW}.categories")
+
+
+def compression(document: Mapping) -> Finding | None:
+    """1/tau of SDTP, which should be above SDTP-low's."""
+    data = document["data"]
+    if not {PRUNED, LOW} <= data.keys():
+        return None
+    high, low = (data[name]["compression"] for name in (PRUNED, LOW))
+    return Finding(f"{PRUNED} {high:.2f}, {LOW} {low:.2f}", Status.of(high > low > 1), key="*.compression")
+
+
+def losses_help(without: str) -> Reader:
+    """Averages of pruners trained with all losses and with some left out, of one seed or of several.
+
+    Holds if the worst seed with all is above the best without.
+    """
+    ours = paper.ABLATIONS[0]
+
+    def read(document: Mapping) -> Finding | None:
+        data = document["data"]
+        scores = [data[name].get("averages") or [data[name].get("average")] for name in (ours, without)]
+        if None in (score for side in scores for score in side):
+            return None
+        status = Status.of_scores((score for side in scores for score in side), min(scores[0]) > max(scores[1]))
+        text = f"all losses {_range(scores[0])}, {without} {_range(scores[1])}"
+        limit = document["metadata"].get("limit")
+        n = count(len(scores[0]), "seed") + (f", {count(limit, 'record')} of each task" if limit else "")
+        return Finding(text, status, n, key=f"{without}.average{'s' if 'averages' in data[ours] else ''}")
+
+    return read
+
+
+def _range(scores: list[float]) -> str:
+    low, high = f"{min(scores):.1f}", f"{max(scores):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def downstream(document: Mapping) -> Finding | None:
+    """Means over the tasks of full and SDTP."""
+    data = document["data"]
+    if not {FULL, PRUNED} <= data.keys():
+        return None
+    means = {name: mean(row["score"] for row in rows.values()) for name, rows in data.items()}
+    status = Status.of_scores((means[FULL], means[PRUNED]), means[FULL] - means[PRUNED] <= CLOSE)
+    tasks = data[FULL].values()
+    n = f"{count(sum(row['n'] for row in tasks), 'question')} of {count(len(tasks), 'task')}"
+    chance = f"random tokens, same schedule: {means[RANDOM]:.1f}" if RANDOM in means else ""
+    return Finding(f"full {means[FULL]:.1f}, sdtp {means[PRUNED]:.1f}", status, n, chance, f"{PRUNED}.*.score")
+
+
+def early_cuts_hurt_most(document: Mapping) -> Finding | None:
+    """One cut before the paper's first stage against one from it on, for every ratio at which anything is lost.
+
+    Holds if early is clearly lower at each of those ratios; at ceiling if there is none.
+    """
+    full, points, texts, statuses = document["data"]["full"], document["data"]["points"], [], []
+    lossless = []
+    for ratio in sorted({point["ratio"] for point in points}, reverse=True):
+        cuts = [point for point in points if point["ratio"] == ratio and point["method"] == PRUNED]
+        sides = [[Interval.of(p) for p in cuts if (p["layer"] < FIRST_STAGE) == early] for early in (True, False)]
+        if not all(sides):
+            return None
+        if min(p["score"] for p in cuts) >= CEILING / 100 * full:
+            lossless.append(f"{ratio:g}")
+            continue
+        early, later = (_mean(side) for side in sides)
+        statuses.append(later.low > early.high)
+        texts.append(f"r = {ratio:g}: {early.mean:.1f} before layer {FIRST_STAGE}, {later.mean:.1f} from it on")
+    if lossless:
+        texts.insert(0, f"nothing is lost at any layer at r = {', '.join(lossless)}")
+    status = Status.of(all(statuses)) if statuses else Status.CEILING
+    return Finding(f"{'; '.join(texts)} (full {full:.1f})", status, f"{points[0]['n']} records a point", key="points")
+
+
+def _mean(several: list[Interval]) -> Interval:
+    """Of scores on the same records: the interval no narrower than theirs are on average."""
+    return Interval(*(mean(getattr(one, end) for one in several) for end in ("mean", "low", "high")))
+
+
+def flat_in_stages(document: Mapping) -> Finding:
+    """Range of SDTP's scores over the paper's numbers of stages; holds if they lie within `FLAT` points."""
+    data, (low, high) = document["data"], paper.FIG5_STAGES
+    points = [p for p in data["points"] if p["method"] == PRUNED and low <= p["stages"] <= high]
+    scores = [point["score"] for point in points]
+    text = f"{min(scores):.1f} to {max(scores):.1f} over {low} to {high} stages, full {data['full']:.1f}"
+    status = Status.of_scores(scores, max(scores) - min(scores) <= FLAT)
+    return Finding(text, status, f"{points[0]['n']} records a point", key="points")

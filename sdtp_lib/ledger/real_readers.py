@@ -1,0 +1,134 @@
+"""Readers of a real model's `methods.json`: rows of `experiments.real.methods`, one a task, schedule and method."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .findings import Finding, Interval, Reader, Status, higher
+
+TOKENS = 1024  # of the prompts; every method was run at this length
+TASKS = {"needle": "one needle", "needle_multi": "one of four needles", "documents_qa": "questions (F1)"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method under a schedule.
+
+    Attributes:
+        method: as the table has it, without the pruner's folder: `random`, `sdtp`, `sdtp, pooled over 7`.
+        schedule: a preset's name.
+        design: of the trained pruner: its folder, or several that have a seed behind this name.
+        shown: in the ledger.
+    """
+
+    method: str
+    schedule: str = "paper"
+    design: str | None = None
+    shown: str | None = None
+
+    def __str__(self) -> str:
+        return self.shown or self.method
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an arm scored on one task: points of 100, and of the full model's on the same records."""
+
+    score: Interval
+    lost: Interval
+    n: int
+    seeds: int
+
+
+MODULE = Arm("sdtp", design="paper", shown="SDTP")
+LOW_MODULE = Arm("sdtp", "low", "paper", "SDTP-low")
+RANDOM = Arm("random")
+
+
+def measured(document: Mapping, arm: Arm) -> dict[str, Measured]:
+    """task -> what `arm` scored, over the seeds of its pruner; empty if it was not run."""
+    found: dict[str, list[Mapping]] = {}
+    for row in document["data"]:
+        pruner = (row["pruner"] or "").split("/")[-1]
+        method = row["method"].replace(f", {pruner}", "", 1) if pruner else row["method"]
+        same = (row["tokens"], row["schedule"], method) == (TOKENS, arm.schedule, arm.method)
+        if same and row["task"] in TASKS and _is(arm.design, pruner):
+            found.setdefault(row["task"], []).append(row)
+    return {task: _over_seeds(found[task]) for task in TASKS if task in found}
+
+
+def _is(design: str | None, pruner: str) -> bool:
+    """Whether a pruner is of a design: `paper`, or with a seed behind it, `paper-1` or `paper_seed1`."""
+    return pruner == "" if design is None else re.fullmatch(rf"{design}([-_]?[a-z]*\d+)?", pruner) is not None
+
+
+def _over_seeds(rows: Sequence[Mapping]) -> Measured:
+    scores, lost = ([Interval.of(cell) for cell in cells] for cells in (
+        [row["score"] for row in rows], [row["score"]["difference"] for row in rows]))  # fmt: skip
+    return Measured(Interval.around(scores), Interval.around(lost), rows[0]["n"], len(rows))
+
+
+def stays_close(arm: Arm, bar: float) -> Reader:
+    """What each task loses against the full model; holds if none loses more than `bar` points."""
+
+    def read(document: Mapping) -> Finding | None:
+        ours = measured(document, arm)
+        if not ours:
+            return None
+        full = {task: cell.score.mean - cell.lost.mean for task, cell in ours.items()}
+        text = "; ".join(f"{TASKS[task]} {full[task]:.1f} to {cell.score.mean:.1f}: {cell.lost}"
+                         for task, cell in ours.items())  # fmt: skip
+        scores = [score for task, cell in ours.items() for score in (full[task], cell.score.mean)]
+        holds = all(cell.lost.mean >= -bar for cell in ours.values())
+        return Finding(text, Status.of_scores(scores, holds), _n(ours), _chance(document, arm), _key(arm))
+
+    return read
+
+
+def is_better(arm: Arm, *others: Arm) -> Reader:
+    """`arm` against others on the same records; holds if it is above each: clearly on a task, clearly below on none."""
+
+    def read(document: Mapping) -> Finding | None:
+        ours, theirs = measured(document, arm), {other: measured(document, other) for other in others}
+        if not ours or not all(found.keys() >= ours.keys() for found in theirs.values()):
+            return None
+        statuses = [higher((ours[task].score, found[task].score) for task in ours) for found in theirs.values()]
+        texts = []
+        for task, cell in ours.items():
+            gaps = [f"{cell.score.over(found[task].score)} over {other}" for other, found in theirs.items()]
+            texts.append(f"{TASKS[task]} {cell.score.mean:.1f}: {', '.join(gaps)}")
+        status = next((status for status in statuses if status is not Status.HOLDS), Status.HOLDS)
+        return Finding("; ".join(texts), status, _n(ours), _chance(document, arm, *others), _key(arm, *others))
+
+    return read
+
+
+def flops_saved(document: Mapping) -> Finding | None:
+    """Share of the prefill's FLOPs that the paper's schedule saves on this model."""
+    row = next((row for row in document["data"] if (row["tokens"], row["schedule"]) == (TOKENS, "paper")), None)
+    if row is None:
+        return None
+    text = f"{100 * (1 - 1 / row['flops']):.1f}% at {TOKENS:,} tokens"
+    return Finding(text, Status.of(row["flops"] > 1), key="flops")
+
+
+def _n(ours: Mapping[str, Measured]) -> str:
+    seeds = max(cell.seeds for cell in ours.values())
+    records = ", ".join(f"{TASKS[task]} {cell.n:,}" for task, cell in ours.items())
+    return f"{records} records" + (f"; {seeds} seeds, intervals around all" if seeds > 1 else "")
+
+
+def _chance(document: Mapping, *asked: Arm) -> str:
+    """What random tokens score at the same schedule, where that is not what was asked."""
+    if any(arm.method == RANDOM.method for arm in asked):
+        return ""
+    found = measured(document, Arm(RANDOM.method, asked[0].schedule))
+    scores = ", ".join(f"{TASKS[task]} {cell.score.mean:.1f}" for task, cell in found.items())
+    return f"random tokens, same schedule: {scores}" if scores else ""
+
+
+def _key(*arms: Arm) -> str:
+    named = dict.fromkeys(f"{arm.schedule} {arm.method}{f' {arm.design}' if arm.design else ''}" for arm in arms)
+    return f"rows of {TOKENS:,} tokens: {'; '.join(named)}"
