@@ -25,7 +25,7 @@ from ...pruning.selection import select
 from ...results import markdown_table
 from ...scorers.simple import HiddenNormScorer, RandomScorer, RecencyScorer
 from .full_passes import FullPass
-from .readings import READINGS, attention_of
+from .readings import READINGS, Reading, attention_of
 
 RATIOS = (0.5, 0.3, 0.15)
 PLAIN = {"random": RandomScorer(), "recency": RecencyScorer(), "norm": HiddenNormScorer()}
@@ -40,13 +40,16 @@ def kept_evidence(
     layers: Sequence[int],
     scorers: Mapping[str, Scorer] = PLAIN,
     ratios: Sequence[float] = RATIOS,
+    readings: Sequence[Reading] = READINGS,
+    pools: Sequence[str] = POOLS,
 ) -> list[dict[str, Any]]:
     """The share of evidence tokens that one cut keeps, for every score, pooling, layer and ratio.
 
     Args:
         passes: (task, pass) of each record, all with `layers`.
-        scorers: label -> scorer, beside the oracle and the READINGS of attention; a trained pruner must have an MLP for
-            each of `layers`.
+        scorers: label -> scorer, beside the oracle and the `readings` of attention; a trained pruner must have an MLP
+            for each of `layers`.
+        pools: of POOLS.
 
     Returns:
         Rows with `task`, `score`, `pool` (of POOLS), `ratio`, `layers`, `n` records, and for each layer a list entry:
@@ -54,7 +57,9 @@ def kept_evidence(
     """
     found: dict[tuple, list[Tensor]] = {}
     for task, each in tqdm(passes, desc="records", unit="record"):
-        names, scores = zip(*(_scores(model, each, layer, scorers) for layer in layers), strict=True)
+        names, scores = zip(
+            *(_scores(model, each, layer, scorers, readings, pools) for layer in layers), strict=True
+        )
         for ratio in ratios:
             shares = torch.stack([_share(some, each.evidence, ratio) for some in scores], dim=1)  # (scores, layers)
             for (score, pool), share in zip(names[0], shares, strict=True):
@@ -104,17 +109,18 @@ def evidence_table(rows: Sequence[Mapping], task: str, ratio: float, names: Sequ
 
 
 def _scores(
-    model: PreTrainedModel, each: FullPass, layer: int, scorers: Mapping[str, Scorer]
-) -> tuple[list[tuple[str, str]], Tensor]:
+    model: PreTrainedModel, each: FullPass, layer: int, scorers: Mapping[str, Scorer], readings: Sequence[Reading],
+    pools: Sequence[str],
+) -> tuple[list[tuple[str, str]], Tensor]:  # fmt: skip
     """The names (score, pool) and the scores (scores, tokens) of one record at one layer."""
     hidden, context = each.at(model, layer)
     paid, values, question = attention_of(hidden, context, each.question)
     single = {ORACLE: each.saliency[each.layers.index(layer)]}
-    single |= {str(reading): reading.scores(paid, values, question) for reading in READINGS}
+    single |= {str(reading): reading.scores(paid, values, question) for reading in readings}
     single |= {name: scorer.score(layer, hidden, context)[0].float() for name, scorer in scorers.items()}
     scores = torch.stack([each.cpu() for each in single.values()])
-    names = [(name, pool) for pool, name in product(POOLS, single)]
-    return names, torch.cat([pooled(scores, pool, each.sentence) for pool in POOLS])
+    names = [(name, pool) for pool, name in product(pools, single)]
+    return names, torch.cat([pooled(scores, pool, each.sentence) for pool in pools])
 
 
 def _share(scores: Tensor, evidence: Tensor, ratio: float) -> Tensor:
