@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .style import Figure, line_styles, new_figure, styled
 
@@ -28,7 +28,8 @@ def evidence_curves(
                 row = found[task, ratio, *name]
                 axes.plot(row["layers"], row["share"], label=label, markersize=5, **style)
                 axes.fill_between(row["layers"], *zip(*row["ci95"], strict=True), color=style["color"], alpha=0.08)
-            axes.set(title=f"{task}, {ratio:.0%} kept", ylim=(0, 1.02), xticks=row["layers"])
+            axes.set(title=f"{task}, {ratio:.0%} kept", ylim=(0, 1.02))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in panels[-1]:
         axes.set_xlabel("layer of the cut")
