@@ -13,6 +13,7 @@ from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.attention import CumulativeAttentionScorer, LastWindowAttentionScorer
 from ..scorers.simple import HiddenNormScorer, RandomScorer, RecencyScorer
+from ..scorers.strongest_head import StrongestHeadScorer
 from .oracle import OracleScorer
 
 BASELINES: dict[str, Callable[..., Scorer]] = {
@@ -20,6 +21,7 @@ BASELINES: dict[str, Callable[..., Scorer]] = {
     "recency": RecencyScorer,
     "norm": HiddenNormScorer,
     "attention": LastWindowAttentionScorer,
+    "strongest": StrongestHeadScorer,
     "h2o": CumulativeAttentionScorer,
 }
 METHODS = ("full", "sdtp", *BASELINES, "oracle")

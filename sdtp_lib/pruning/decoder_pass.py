@@ -27,6 +27,7 @@ class ForwardPass:
         mask: (batch, start + tokens), the caller's 2-D mask, or None.
         prunes: whether stages cut in this pass.
         cache: the one handed in, or, from the first layer on, the one that the decoder made; None without.
+        ids: (batch, tokens) token ids; None if embeddings came in.
         counted: whether the decoder counts positions itself, from what it takes to be cached.
         stock: whether layers that get no mask need no other arguments either.
         index: (batch, present) places, among the tokens of this pass, of what is still present; None if all is.
@@ -44,6 +45,7 @@ class ForwardPass:
     mask: Tensor | None
     prunes: bool
     cache: Cache | None = None
+    ids: Tensor | None = None
     counted: bool = False
     stock: bool = False
     index: Tensor | None = None
@@ -101,6 +103,12 @@ class ForwardPass:
         if self.columns is not None:
             return self.columns.to(device)
         return self.conversation.dense(self.start, self.start + self.tokens, device)
+
+    def ids_of(self, columns: Tensor) -> Tensor | None:
+        """(batch, present) token ids in some columns of this pass, any where none is; None without ids."""
+        if self.ids is None:
+            return None
+        return self.ids.to(columns.device).gather(1, (columns - self.start).clamp(min=0))
 
     def remember(self, cache: Cache, adapter: ModelAdapter) -> None:
         """Put the conversation, with the tokens of this pass in it, on its cache.

@@ -48,8 +48,8 @@ class Session:
             raise ValueError("torch.compile is not supported while pruning; run the model uncompiled")
         if len(args) > 1:
             raise ValueError("pass everything but input_ids by keyword while pruning")
-        inputs = args[0] if args else kwargs.get("input_ids")
-        inputs = kwargs.get("inputs_embeds") if inputs is None else inputs
+        ids = args[0] if args else kwargs.get("input_ids")
+        inputs = kwargs.get("inputs_embeds") if ids is None else ids
         batch, tokens = (0, 0) if inputs is None else inputs.shape[:2]
         if batch == 0 or tokens == 0:
             raise ValueError("empty prompt: no input_ids or inputs_embeds, or none of the tokens")
@@ -60,7 +60,7 @@ class Session:
         if self.flash_window is not None and start + tokens > self.flash_window:
             raise ValueError("FlashAttention cannot apply a window to original positions in a cut layer; use sdpa")
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
-        forward = ForwardPass(conversation, tokens, mask, prunes, cache)
+        forward = ForwardPass(conversation, tokens, mask, prunes, cache, ids)
         if prunes:
             forward.named = self.pruning.keep.of_pass(start, tokens, forward.prompt, self.pruning.prune == "every")
         forward.stock, forward.counted = self.needs_nothing(forward), kwargs.get("position_ids") is None
@@ -211,7 +211,8 @@ class Session:
             compact = self.pruning.positions == "compact"
             positions = positions_of(self.adapter, forward, compact, layer, hidden, kwargs)
         alibi = None if kwargs.get("alibi") is None else alibi_of(kwargs["alibi"].to(hidden.device), columns)
-        context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi, columns)
+        ids = forward.ids_of(columns) if getattr(self.pruning.scorer, "reads_ids", False) else None
+        context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi, columns, ids)
         self.running.forward = None  # a scorer may run layers of the model itself
         scores = self.pruning.scorer.score(layer, hidden, context).detach().float()
         self.running.forward = forward

@@ -22,6 +22,8 @@ class ScoringContext:
         generator: for scorers that draw at random, or None.
         alibi: (batch * heads, 1, tokens) biases of an ALiBi model, else None.
         columns: (batch, tokens) places in the conversation, pads counted, of the tokens present; -1 where none is.
+        ids: (batch, tokens) token ids, for a scorer that says `reads_ids = True`; None for others, or if embeddings
+            came in.
     """
 
     module: nn.Module
@@ -32,6 +34,7 @@ class ScoringContext:
     generator: torch.Generator | None = None
     alibi: Tensor | None = None
     columns: Tensor | None = None
+    ids: Tensor | None = None
 
 
 class Scorer(Protocol):

@@ -9,6 +9,8 @@ __getattr__, __dir__, __all__ = hand_on(
         "question_aware": ["QuestionAwarePruner"],
         "blend": ["BlendScorer"],
         "pooled": ["PooledScorer"],
+        "sentences": ["SentenceScorer", "sentence_ends"],
+        "strongest_head": ["StrongestHeadScorer"],
         "attention": ["CumulativeAttentionScorer", "LastWindowAttentionScorer"],
         "simple": ["HiddenNormScorer", "RandomScorer", "RecencyScorer"],
     },

@@ -6,6 +6,7 @@ of a left-padded batch gets the scores that it gets alone; what a pad scores is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -38,7 +39,7 @@ class LastWindowAttentionScorer:
         """
         tokens = hidden_states.shape[1]
         asking = slice(max(0, tokens - max(1, self.window or context.local_tokens)), tokens)
-        paid = _attention(hidden_states, context)(asking)
+        paid = attention(hidden_states, context)(asking).mean(dim=1)
         return paid.sum(dim=1) / context.mask[:, asking].sum(dim=1, keepdim=True)
 
 
@@ -66,30 +67,30 @@ class CumulativeAttentionScorer:
         Raises:
             ValueError: for a layer whose query and key projections are not known.
         """
-        tokens, paid = hidden_states.shape[1], _attention(hidden_states, context)
+        tokens, paid = hidden_states.shape[1], attention(hidden_states, context)
         starts = range(0, tokens, self.chunk)
-        return sum(paid(slice(start, min(start + self.chunk, tokens))).sum(dim=1) for start in starts)
+        return sum(paid(slice(start, min(start + self.chunk, tokens))).mean(dim=1).sum(dim=1) for start in starts)
 
 
-def _attention(hidden_states: Tensor, context: ScoringContext):
-    """A function of a slice of queries that gives what they pay, (batch, queries, tokens), see `_paid`.
+def attention(hidden_states: Tensor, context: ScoringContext) -> Callable[[slice], Tensor]:
+    """A function of a slice of queries that gives what they pay, (batch, heads, queries, tokens), see `_paid`.
 
     Raises:
         ValueError: for a layer whose query and key projections are not known, or lie in several processes.
     """
-    attention = getattr(context.module, "self_attn", getattr(context.module, "self_attention", None))
-    return partial(_paid, attention, *_queries_and_keys(attention, hidden_states, context), context)
+    module = getattr(context.module, "self_attn", getattr(context.module, "self_attention", None))
+    return partial(_paid, module, *_queries_and_keys(module, hidden_states, context), context)
 
 
 def _paid(attention: nn.Module, query: Tensor, key: Tensor, context: ScoringContext, asking: slice) -> Tensor:
-    """Attention weights of the queries `asking`, mean over heads; 0 where a pad asks.
+    """Attention weights of the queries `asking`; 0 where a pad asks.
 
     Args:
         query: (batch, heads, tokens, head_dim).
         key: (batch, key heads, tokens, head_dim).
 
     Returns:
-        (batch, queries, tokens) float32.
+        (batch, heads, queries, tokens) float32.
     """
     mask, tokens = context.mask, key.shape[2]
     groups = query.shape[1] // key.shape[1]
@@ -105,7 +106,7 @@ def _paid(attention: nn.Module, query: Tensor, key: Tensor, context: ScoringCont
     if (sinks := getattr(attention, "sinks", None)) is not None:  # gpt-oss: one more logit per head to attend to
         sink = sinks.float().to(weights.device)[None, :, None, None].expand(*weights.shape[:3], 1)
         weights = torch.cat([weights, sink], dim=-1)
-    return weights.softmax(dim=-1)[..., :tokens].mean(dim=1).masked_fill(~mask[:, asking, None], 0.0)
+    return weights.softmax(dim=-1)[..., :tokens].masked_fill(~mask[:, None, asking, None], 0.0)
 
 
 def _scale(attention: nn.Module) -> float:

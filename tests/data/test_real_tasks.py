@@ -8,6 +8,8 @@ from real_text import passages, words_of
 from sdtp_lib.data.real import real_records
 from sdtp_lib.data.real.build import BUILDERS, SEED
 from sdtp_lib.data.real.filling import LEAST, stands_in
+from sdtp_lib.data.real.passages import Passage
+from sdtp_lib.data.real.questions import answering
 
 PASSAGES = passages()
 TASK = st.sampled_from(sorted(BUILDERS))
@@ -53,6 +55,27 @@ def test_needles_stand_once_and_their_values_nowhere_else(task, seed):
         assert share == pytest.approx(record["depth"], abs=0.25)  # a depth in sentences, which differ in length
         rest = context.replace(f"{cue} {value}. ", "").replace(f" {cue} {value}.", "")
         assert "  " not in rest
+
+
+@settings(max_examples=20, deadline=None)
+@given(task=st.sampled_from(["needle", "needle_multi"]), seed=st.integers(0, 1000))
+def test_the_evidence_of_a_needle_is_its_sentence(task, seed):
+    for record in build(task, seed=seed):
+        start, end = record["evidence"]
+        assert record["context"][start:end] == f"{record['input']} {record['answers'][0]}."
+
+
+def test_the_evidence_of_a_question_is_the_sentence_of_its_paragraph_that_answers():
+    for record in build("documents_qa", limit=20):
+        start, end = record["evidence"]
+        sentence, seed = record["context"][start:end], int("".join(filter(str.isdigit, record["input"])))
+        assert sentence.startswith(f"It was founded in {1000 + seed} by ") and sentence.endswith(".")
+        assert record["answers"][0] in sentence and sentence in PASSAGES[seed].text
+
+
+def test_of_two_sentences_with_the_answer_the_one_that_is_asked_about_is_evidence():
+    passage = Passage("", "In 1873 it rained. The mill was built in 1873 of stone. It burned.")
+    assert answering(passage, "When was the mill built?", "1873") == "The mill was built in 1873 of stone."
 
 
 def test_needles_lie_at_all_depths():

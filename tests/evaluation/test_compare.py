@@ -14,7 +14,7 @@ from sdtp_lib.tables.report import longbench_table, scores_table
 @pytest.mark.parametrize(
     "name, row",
     [
-        ("sdtp", ("sdtp", "paper", 1)), ("sdtp-low", ("sdtp", "low", 1)),
+        ("sdtp", ("sdtp", "paper", None)), ("sdtp-low", ("sdtp", "low", None)),
         ("attention-pool7", ("attention", "paper", 7)), ("question_aware-pool13-low", ("question_aware", "low", 13)),
     ],
 )  # fmt: skip

@@ -27,7 +27,9 @@ def real_records(
     """`limit` records of one task, each with a prompt of at most `tokens` tokens and at least nine tenths of them.
 
     The first records do not depend on the limit. Besides LongBench's fields they have `choices` (spans that all stand
-    in the context, the right one first) where the task has any, and `group`, the kind of value, where there are some.
+    in the context, the right one first) where the task has any, `evidence` (the first character of the context and the
+    one behind the last that the answer can be read from) where some are, and `group`, the kind of value, where there
+    are some.
 
     Args:
         task: a key of BUILDERS.

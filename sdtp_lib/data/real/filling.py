@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 LEAST = 0.9  # of the wanted tokens that a prompt has at least
 TRIES = 24  # pieces behind the first one too long that are tried for the rest
@@ -67,6 +68,19 @@ def fill(
 def stands_in(text: str, span: str) -> bool:
     """Whether a span stands in a text as whole words, in capitals or not."""
     return re.search(rf"(?<!\w){re.escape(span)}(?!\w)", text, re.I) is not None
+
+
+def place(text: str, *inside: str) -> list[int]:
+    """[first, last + 1]: the characters of `text` that the last of some texts takes, each of which stands in the one
+    before it, where that has it first.
+
+    Raises:
+        ValueError: if one does not stand there.
+    """
+    start = 0
+    for outer, inner in pairwise([text, *inside]):
+        start += outer.index(inner)
+    return [start, start + len(inside[-1])]
 
 
 def is_number(span: str) -> bool:

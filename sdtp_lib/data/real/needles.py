@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from .filling import Length, fill, other_spans, stands_in
+from .filling import Length, fill, other_spans, place, stands_in
 from .passages import Passage, pieces
 
 KINDS = ("number", "word")
@@ -57,7 +57,7 @@ def _hide(rng: random.Random, passages: Sequence[Passage], length: Length, kind:
 
     record = fill(text, make, length)
     wrong = values[1:] if count > 1 else other_spans(rng, values[0], record["context"], ())
-    return record | {"choices": [values[0], *wrong]}
+    return record | {"choices": [values[0], *wrong], "evidence": place(record["context"], f"{cues[0]} {values[0]}.")}
 
 
 def _values(rng: random.Random, kind: str, count: int, text: str) -> list[str]:

@@ -6,9 +6,10 @@ As RULER's SQuAD task (arXiv 2404.06654).
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
-from .filling import Length, fill, other_spans
+from .filling import Length, fill, other_spans, place, stands_in
 from .passages import Passage, pieces
 
 
@@ -44,4 +45,17 @@ def documents_qa(rng: random.Random, passages: Sequence[Passage], length: Length
     context = record["context"]
     known = [answer for passage in passages for other, (answer, *_) in passage.questions
              if other != question and passage.text in context]  # fmt: skip
-    return record | {"choices": [answers[0], *other_spans(rng, answers[0], context, known)]}
+    return record | {
+        "choices": [answers[0], *other_spans(rng, answers[0], context, known)],
+        "evidence": place(context, gold.text, answering(gold, question, answers[0])),
+    }
+
+
+def answering(passage: Passage, question: str, answer: str) -> str:
+    """The sentence that answers: of those in which the answer stands the one that has most words of the question."""
+    asked = {*re.findall(r"\w+", question.casefold())}
+
+    def fits(sentence: str) -> tuple[bool, int]:
+        return stands_in(sentence, answer), len(asked & {*re.findall(r"\w+", sentence.casefold())})
+
+    return max(pieces([passage]), key=fits).strip()

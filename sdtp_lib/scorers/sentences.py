@@ -1,0 +1,77 @@
+"""Whole sentences kept or dropped together: a fact of which some tokens are lost says nothing, or something else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..pruning.scoring import Scorer, ScoringContext
+
+END = re.compile(r"""[.!?]["”’')\]]*$|\n""")  # in the text of a token that ends a sentence, or a line
+
+
+@dataclass(frozen=True)
+class SentenceScorer:
+    """Every token of a sentence gets the highest of another scorer's scores in it.
+
+    Sentences are counted among the tokens present, so one that lost the token which ends it runs into the next one.
+    Where the budget ends inside a sentence, the end of that sentence is kept.
+
+    Args:
+        scorer: any.
+        ends: ids of the tokens that end a sentence, see `sentence_ends`.
+
+    Raises:
+        ValueError: without ends, or for a scorer that must be shown answers, such as the oracle.
+    """
+
+    scorer: Scorer
+    ends: tuple[int, ...]
+
+    reads_ids = True
+
+    def __post_init__(self):
+        if not self.ends:
+            raise ValueError("no token ends a sentence, so there are no sentences to keep together")
+        if hasattr(self.scorer, "show"):
+            raise ValueError("a scorer that is shown the answers cannot be taken sentence by sentence")
+
+    @property
+    def looks_at_positions(self) -> bool:
+        """Whether the other scorer does."""
+        return getattr(self.scorer, "looks_at_positions", True)
+
+    def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
+        """(batch, tokens, hidden) -> (batch, tokens), float32.
+
+        Raises:
+            ValueError: for a prompt that came as embeddings, which has no tokens to tell where sentences end.
+        """
+        if context.ids is None:
+            raise ValueError("whole sentences need input_ids, not inputs_embeds")
+        scores = self.scorer.score(layer, hidden_states, context).float()
+        last = torch.isin(context.ids, torch.tensor(self.ends, device=context.ids.device)).long()
+        sentence = (last.cumsum(1) - last).to(scores.device)  # the number of those that ended before
+        own = scores.masked_fill(~context.mask, -torch.inf)  # a pad is part of the first sentence
+        highest = own.new_full(own.shape, -torch.inf).scatter_reduce(1, sentence, own, "amax")
+        # A score that is not finite stays as it is, so that the engine notices.
+        return torch.where(scores.isfinite(), highest.gather(1, sentence), scores)
+
+    def check(self, hidden_size: int, layers: tuple[int, ...]) -> None:
+        """Raise ValueError unless the other scorer fits the model, as far as it can tell."""
+        if hasattr(self.scorer, "check"):
+            self.scorer.check(hidden_size, layers)
+
+    def flops(self, tokens: int) -> int:
+        """FLOPs of scoring `tokens` tokens at one layer: the other scorer's, and a comparison each."""
+        return (self.scorer.flops(tokens) if hasattr(self.scorer, "flops") else 0) + tokens
+
+
+def sentence_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The ids of all tokens whose text ends a sentence, or has a line end in it."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return tuple(token for token, text in enumerate(texts) if END.search(text))
