@@ -2,7 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
-NEWEST := .venv-newest/bin/python
+PY312 ?= python3.12
+ENGINE_VENV := .venv-newest
+NEWEST = $(ENGINE_VENV)/bin/python
 # Torch goes first and alone: later installs then find it there, whichever build it is, and do not choose another.
 TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := -m pip --disable-pip-version-check install --quiet
@@ -11,15 +13,16 @@ ENGINE_TESTS := tests/pruning tests/scorers $(addprefix tests/,$(addsuffix .py,m
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: install reproduce store notebooks test test-slow test-newest lint clean
+.PHONY: install reproduce store notebooks test test-slow test-newest test-py312 lint clean
 
 reproduce: install ## every notebook with the demo profile, two at a time but for those that time, into runs/demo
 	$(BIN)/sdtp reproduce --profile demo --jobs 2
 
-# make store PROFILE=demo [ONLY=06] [JOBS=1] [RESUME=1]
+# make store PROFILE=demo [ONLY=06] [MODEL=folder] [JOBS=1] [RESUME=1]
 store: install ## run a profile from a tree without changes, then renew results/PROFILE and figures/PROFILE, and nothing else does
 	@$(if $(PROFILE),,echo "name the profile: make store PROFILE=demo" >&2; exit 2)
-	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),1) $(addprefix --only ,$(ONLY)) $(if $(RESUME),--resume)
+	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),1) $(addprefix --only ,$(ONLY)) \
+	  $(addprefix --model ,$(MODEL)) $(if $(RESUME),--resume)
 
 # Notebooks side by side, on one thread each, also those that time, since no times are compared.
 test: install ## quick tests, then every stored notebook run again and compared
@@ -31,11 +34,16 @@ test-slow: install ## the tests that take longer
 	if [ $$status -eq 5 ]; then echo "there are no slow tests yet"; status=0; fi; exit $$status
 
 test-newest: ## the engine's tests on the newest transformers 5, whatever pyproject.toml allows, in an environment of its own
-	$(PYTHON) -m venv .venv-newest
+	$(PYTHON) -m venv $(ENGINE_VENV)
 	$(NEWEST) $(PIP) $(TORCH)
 	$(NEWEST) $(PIP) --upgrade "transformers>=5.2,<6" accelerate hypothesis jsonschema packaging pytest "pandas<3" tabulate
 	$(NEWEST) tests/newest.py
 	PYTHONPATH=. $(NEWEST) -m pytest $(ENGINE_TESTS)
+
+test-py312: ## the same on Python 3.12 (PY312=/where/it/is); where there is none, that is said and nothing is tested
+	@if $(PY312) -c "import sys; sys.exit(sys.version_info[:2] != (3, 12))" 2>/dev/null; then \
+	$(MAKE) test-newest PYTHON="$(PY312)" ENGINE_VENV=.venv-py312; else \
+	echo "SKIPPED: $(PY312) is no Python 3.12 here; the engine was NOT tested on it" >&2; fi
 
 notebooks: install ## execute the notebooks in place, as they are stored
 	$(BIN)/python -c "import sys; from sdtp_lib.runner.execution import store; [store(name) for name in sys.argv[1:]]" notebooks/*.ipynb
@@ -55,5 +63,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newest .import_linter_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-newest .venv-py312 .import_linter_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

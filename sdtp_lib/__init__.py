@@ -5,7 +5,7 @@ Importing this package runs nothing and patches nothing; a public name loads its
 
 from .lazy import hand_on
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __getattr__, __dir__, __all__ = hand_on(
     __name__,
     {

@@ -132,14 +132,20 @@ def close(ours, reference):
     return (ours - reference).abs().max() / reference.abs().max() < TOLERANCE
 
 
-def naive_choice(scores, present, schedule, ratio, first_prompt=True):
-    """The rule of the design page, token by token: which of the `present` columns stay."""
-    n = len(present)
+def naive_choice(scores, present, schedule, ratio, first_prompt=True, keep=(), prompt=None):
+    """The rule of the design page, token by token: which of the `present` columns stay.
+
+    Args:
+        keep: columns that are never cut; those not among the first and the last tokens of `prompt`, all of it, count.
+    """
+    n, prompt = len(present), present if prompt is None else prompt
     local = min(n, max(schedule.min_local_tokens, math.floor(schedule.local_ratio * n), 1))
-    sinks = schedule.sink_tokens if first_prompt else 0
-    forced = [i for i in range(n) if i < sinks or i >= n - local]
-    k = max(math.floor(ratio * n), len(forced))
+    sinks = min(schedule.sink_tokens if first_prompt else 0, n - local)
+    beside = [column for column in prompt[sinks : max(sinks, len(prompt) - local)] if column in keep]
+    k = max(math.floor(ratio * n), min(n, sinks + local + len(beside)))
+    forced = [i for i in range(n) if i < sinks or i >= n - local or present[i] in keep]
     others = sorted((i for i in range(n) if i not in forced), key=lambda i: (scores[i], i), reverse=True)
+    assert len(forced) <= k
     return [present[i] for i in sorted(forced + others[: k - len(forced)])]
 
 
@@ -174,15 +180,17 @@ class Reference:
             return rotary(hidden, ids, self.config.layer_types[layer])
         return rotary(hidden, ids)
 
-    def run(self, ids, prompt, turn=None):
+    def run(self, ids, prompt, turn=None, keep=()):
         """(logits (tokens, vocabulary), {layer: kept columns}) for ids (tokens,), of which the first `prompt` are cut.
 
         Args:
             turn: (start, stop) of a later prompt that is cut as well, by the same rule but without sinks.
+            keep: columns that are never cut.
         """
         ratios = self.schedule.keep_ratio
         ratios = ratios if isinstance(ratios, tuple) else [ratios] * len(self.schedule.layers)
-        present, kept = [list(range(prompt)), list(range(*turn or (0, 0)))], {}
+        prompts = [list(range(prompt)), list(range(*turn or (0, 0)))]
+        present, kept = list(prompts), {}
 
         def hook_of(layer):
             def hook(module, args, kwargs):
@@ -192,7 +200,8 @@ class Reference:
                         context = ScoringContext(module, torch.ones(1, len(columns), dtype=torch.bool), None, None, 0)
                         ratio = dict(zip(self.schedule.layers, ratios, strict=True))[layer]
                         scores = self.scorer.score(layer, hidden[:, columns], context)[0].float().tolist()
-                        present[place] = naive_choice(scores, columns, self.schedule, ratio, place == 0)
+                        rule = self.schedule, ratio, place == 0, keep, prompts[place]
+                        present[place] = naive_choice(scores, columns, *rule)
                         kept[layer] = sum(present, [])
                 here = torch.ones(len(ids), dtype=torch.bool)
                 here[:prompt] = False

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import sdtp_lib
 from sdtp_lib import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
@@ -64,9 +65,9 @@ def test_the_tested_environment_has_the_optional_packages():
         assert LOCK[canonicalize_name(requirement.name)] in requirement.specifier
 
 
-def test_transformers_is_capped_at_the_newest_that_the_readme_calls_tested():
+def test_transformers_is_capped_at_the_newest_that_the_docs_call_tested():
     (allowed,) = [each.specifier for each in DIRECT if each.name == "transformers"]
-    tested = re.search(r"tested on transformers ([\d., and]+)", (paths.ROOT / "README.md").read_text())[1]
+    tested = re.search(r"tested on transformers ([\d., and]+)", (paths.ROOT / "docs" / "families.md").read_text())[1]
     versions = sorted(map(Version, re.findall(r"\d+\.\d+\.\d+", tested)))
     assert len(versions) >= 3 and versions[0] == Version(LOCK["transformers"])
     major, minor, _ = versions[-1].release
@@ -88,3 +89,27 @@ def test_everything_imported_is_declared():
 
 def test_the_command_is_installed_under_its_name():
     assert PROJECT["scripts"] == {"sdtp": "sdtp_lib.cli:main"}
+
+
+def test_the_version_heads_the_changelog_and_lives_in_one_place():
+    newest = re.search(r"^## \[(.+?)\] - \d{4}-\d\d-\d\d$", (paths.ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest[1] == sdtp_lib.__version__
+    assert "version" in PROJECT["dynamic"] and "version" not in PROJECT
+    assert not re.search(r"^version:", (paths.ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+
+
+def test_the_notice_names_what_is_shipped_beside_the_code():
+    """Folders of weights and data: each has its licence in NOTICE, which goes with the package."""
+    notice = (paths.ROOT / "NOTICE").read_text()
+    holders = {file.relative_to(paths.PACKAGE).parts[:2] for file in paths.PACKAGE.rglob("*.safetensors")}
+    named = {"data": "sdtp_lib/data/demo", "pruners": "sdtp_lib/pruners"}
+    assert all(named[room] in notice for room, _ in holders)
+    assert all(f"\n    {name}\n" in notice for room, name in holders if room == "pruners")
+    assert "NOTICE" in PROJECT["license-files"]
+
+
+def test_pythons_that_are_named_are_those_tested():
+    tested = [line.rpartition(" ")[2] for line in PROJECT["classifiers"]]
+    assert tested == ["3.11", "3.12"]
+    assert CONDA["dependencies"][0] == f"python={tested[0]}" and PROJECT["requires-python"] == f">={tested[0]}"
+    assert "PY312 ?= python3.12" in (paths.ROOT / "Makefile").read_text()

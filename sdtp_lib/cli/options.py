@@ -217,6 +217,8 @@ def report(parser: argparse.ArgumentParser) -> None:
 def reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="demo", help="a folder of notebooks/profiles")
     parser.add_argument("--only", default=None, metavar="NN", help="run this notebook alone")
+    instead = "load this model in every notebook, whatever the profile names"
+    parser.add_argument("--model", default=None, metavar="NAME|FOLDER|FILE", help=instead)
     parser.add_argument("--resume", action="store_true", help="skip notebooks that are done and unchanged")
     parser.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="notebooks at a time, in processes of their own"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,6 +86,33 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: str, 
     return tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
 
 
+def role_positions(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], role: str = "system"
+) -> list[int]:
+    """Where the messages of a role lie in the ids that `prompt_ids` gives in the chat template, ascending.
+
+    They are the tokens of what each message says, not of the marks that the template puts around it. For
+    `TokenPruning(..., keep=role_positions(tokenizer, turns))`.
+
+    Raises:
+        ValueError: if no message has this role, the template refuses the turns or leaves such a message out, or the
+            tokenizer cannot tell from which letters a token comes (one without a fast version).
+    """
+    if not any(turn["role"] == role for turn in turns):
+        there = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
+        raise ValueError(f"no message has the role {role!r}; there are: {there}")
+    if not tokenizer.is_fast:
+        raise ValueError(f"the tokenizer of {_name(tokenizer)} cannot tell from which letters a token comes")
+    text = prompt_text(tokenizer, turns, True)
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    found = set()
+    for number, turn in enumerate(turns):
+        if turn["role"] == role and turn["content"].strip():
+            start, stop = _written(tokenizer, text, turns, number)
+            found.update(place for place, (first, last) in enumerate(offsets) if first < stop and last > start)
+    return sorted(found)
+
+
 def warn_of_other_template(scorer: Any, digest: str | None) -> None:
     """One line of warning if a pruner was trained on prompts in another template, or in none, than it is used on.
 
@@ -110,6 +138,21 @@ def _name(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _turns(prompt: Prompt) -> list[Mapping[str, str]]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [*prompt]
+
+
+def _written(
+    tokenizer: PreTrainedTokenizerBase, text: str, turns: Sequence[Mapping[str, str]], number: int
+) -> tuple[int, int]:
+    """Where in the prompt's `text` a message is written: what changes with it, wherever the template puts it."""
+    said = turns[number]["content"].strip()
+    other = next(letter for letter in "xyz" if letter not in (said[0], said[-1]))
+    changed = [*turns[:number], {**turns[number], "content": other}, *turns[number + 1 :]]
+    texts = [text, prompt_text(tokenizer, changed, True)]
+    start = len(os.path.commonprefix(texts))
+    stop = len(text) - len(os.path.commonprefix([each[start:][::-1] for each in texts]))
+    if start >= stop:
+        raise ValueError(f"the chat template leaves out message {number}, of the role {turns[number]['role']!r}")
+    return start, stop
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], **options) -> str:

@@ -130,20 +130,34 @@ def further_scores(samples: Sequence[dict], seed: int = 0) -> dict[str, dict]:
     return found
 
 
+def mean_nll(summary: Mapping) -> dict[str, float]:
+    """`nll` of a summary: nats per token of the right answer, mean over the datasets; empty if they do not weigh it."""
+    found = [task["scores"]["nll"]["mean"] for task in summary["tasks"].values() if "nll" in task.get("scores", {})]
+    return {"nll": _mean(found)} if found else {}
+
+
 def table1(results: Mapping[str, dict]) -> pd.DataFrame:
     """The paper's Table 1 columns, one row per method: five categories, AVG, 1/tau, then the 95% intervals.
+
+    Categories of other tasks stand behind the five.
 
     Args:
         results: method -> what `summarise` gave; a category that was not run is NaN.
     """
     rows = []
+    names = dict.fromkeys((*CATEGORIES, *(name for result in results.values() for name in result["categories"])))
     for method, result in results.items():
-        cells = {name: result["categories"].get(name, {}) for name in CATEGORIES}
+        cells = {name: result["categories"].get(name, {}) for name in names}
         cells["AVG"] = {"score": result["average"], "ci95": result["ci95"]}
         row = {"method": method} | {name: cell.get("score", float("nan")) for name, cell in cells.items()}
         row["1/tau"] = result["compression"]
         rows.append(row | {f"{name} ci95": cell.get("ci95") for name, cell in cells.items()})
     return pd.DataFrame(rows)
+
+
+def score_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of `table1` that hold scores: categories, then AVG."""
+    return [name for name in table if name not in ("method", "1/tau") and not name.endswith(" ci95")]
 
 
 def _mean(values: Sequence[float]) -> float:

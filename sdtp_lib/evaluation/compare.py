@@ -1,19 +1,35 @@
-"""Several methods on the same records: what `bootstrap.table1` shows, and the differences from the full model."""
+"""Several methods on the same records: what `bootstrap.table1` shows, and the differences from the full model.
+
+A method's name may say more than which score it is: `-low` at its end takes the `low` preset instead of `paper`, and
+`-pool7` before that pools every score over 7 neighbours, as in `attention-pool7`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..pruning.schedule import PruningSchedule
-from ..pruning.scoring import Scorer
 from .answers import encode_record
 from .bootstrap import summarise
 from .llmlingua import Shorten
 from .longbench import measure
-from .methods import make_scorer
+from .methods import Pruners, make_scorer
 from .paired_differences import paired_differences
+
+_NAME = re.compile(r"(?P<method>.+?)(?:-pool(?P<pool>\d+))?(?P<low>-low)?")
+
+
+class Row(NamedTuple):
+    """What a row's name says: the method, the name of its schedule, and how many neighbours scores are pooled over."""
+
+    method: str
+    schedule: str
+    pool: int
+
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
 
@@ -22,7 +38,7 @@ def compare(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[dict],
-    pruner: Scorer | None = None,
+    pruner: Pruners = None,
     methods: Sequence[str] = TABLE1_METHODS,
     schedules: Mapping[str, str | PruningSchedule] | None = None,
     shorten: Mapping[str, Shorten] | None = None,
@@ -35,7 +51,8 @@ def compare(
 
     Args:
         records: LongBench records, of any number of datasets.
-        methods: names of METHODS; with `-low` behind them under the `low` preset instead of `paper`.
+        pruner: see `make_scorer`.
+        methods: names of METHODS, or those of the pruners; with what is behind them, see above.
         schedules: method -> schedule, where it should be another one.
         shorten: further methods by name that shorten the records for the full model, as `llmlingua.at_budget` gives.
         options: of `measure`.
@@ -44,13 +61,13 @@ def compare(
         ValueError: for an unknown method, before anything runs.
     """
     for method in methods:
-        make_scorer(preset_of(method)[0], pruner)
+        make_scorer(read_row(method).method, pruner)
     found, samples = {}, {}
     for method in methods:
-        name, preset = preset_of(method)
-        schedule = (schedules or {}).get(method, preset)
+        row = read_row(method)
+        schedule = (schedules or {}).get(method, row.schedule)
         found[method], samples[method] = measure(
-            model, tokenizer, records, name, schedule, pruner, title=method, **options
+            model, tokenizer, records, row.method, schedule, pruner, pool=row.pool, title=method, **options
         )
     for method, cut in (shorten or {}).items():
         found[method], samples[method] = _shortened(model, tokenizer, records, cut, method, **options)
@@ -72,6 +89,7 @@ def _shortened(
     return summarise(samples, options.get("seed", 0)), samples
 
 
-def preset_of(method: str) -> tuple[str, str]:
-    """A row's method and the name of its schedule: ("sdtp", "low") of "sdtp-low", ("sdtp", "paper") of "sdtp"."""
-    return method.removesuffix("-low"), "low" if method.endswith("-low") else "paper"
+def read_row(name: str) -> Row:
+    """What a row's name says: ("attention", "low", 7) of "attention-pool7-low", ("sdtp", "paper", 1) of "sdtp"."""
+    found = _NAME.fullmatch(name)
+    return Row(found["method"], "low" if found["low"] else "paper", int(found["pool"] or 1))

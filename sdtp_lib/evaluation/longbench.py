@@ -11,7 +11,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
 from ..data.chat import uses_template, warn_of_other_template
-from ..data.corpora import longbench_records, source_of
 from ..data.tasks import expand_tasks
 from ..models import provenance
 from ..models.dtypes import resolve_dtype
@@ -22,13 +21,12 @@ from ..models.shipped_pruners import check_given
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
-from ..pruning.scoring import Scorer
 from ..scorers.pooled import check_width, pooled, width_of
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
 from .answers import check_batch_size, score_records, used_template
 from .bootstrap import summarise
-from .methods import METHODS, UNPOOLED, make_scorer
+from .methods import METHODS, UNPOOLED, Pruners, make_scorer
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
@@ -151,7 +149,7 @@ def evaluate(
 
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
-    schedule: str | PruningSchedule = "paper", pruner: Scorer | None = None, *, seed: int = 0,
+    schedule: str | PruningSchedule = "paper", pruner: Pruners = None, *, seed: int = 0,
     positions: str = "original", pool: int | None = None, chat_template: bool | None = None,
     folder: str | os.PathLike | None = None, resume: bool = True,
     title: str | None = None, workers: Workers | None = None, **options,
@@ -159,6 +157,7 @@ def measure(
     """One method on loaded records: (what `summarise` gives, the samples of `score_records`).
 
     Args:
+        pruner: see `make_scorer`.
         pool: see `make_pruning`.
         chat_template: see `evaluate`; a pruner that was trained on other prompts is warned of; where only some of the
             records go into the template, by those.
@@ -175,7 +174,7 @@ def measure(
     pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions, pool), None, title or method
     workers, template = workers or Workers(), used_template(tokenizer, records, chat_template)
     if workers.main and pruning:
-        warn_of_other_template(pruner, template)
+        warn_of_other_template(make_scorer(method, pruner, seed), template)
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
         settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
@@ -210,7 +209,7 @@ def make_pruning(
     model: PreTrainedModel,
     method: str,
     schedule: str | PruningSchedule,
-    pruner: Scorer | None = None,
+    pruner: Pruners = None,
     seed: int = 0,
     positions: str = "original",
     pool: int | None = None,
@@ -218,6 +217,7 @@ def make_pruning(
     """How `method` prunes the model's prompts; None for `full`.
 
     Args:
+        pruner: see `make_scorer`.
         pool: every score is the mean of so many neighbours', see `PooledScorer`; None leaves a pruner pooled as its
             folder says, and any other scorer alone.
 
@@ -230,9 +230,3 @@ def make_pruning(
     if pool is not None:
         scorer = pooled(scorer, pool)
     return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)
-
-
-def records_of(tasks: str | Sequence[str], limit: int | None, source: str | None = None) -> list[dict]:
-    """LongBench records of some tasks, at most `limit` of each; `source` None: the embedded set or the Hub's copy."""
-    names = expand_tasks(tasks)
-    return [record for name in names for record in longbench_records(name, source_of(name, source), limit)]

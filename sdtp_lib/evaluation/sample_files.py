@@ -1,7 +1,8 @@
 """Scored samples on disk as they come: one line of JSON each, so that a killed run goes on where it stopped.
 
-The first line holds the settings of the run. Every further line holds one sample of `score_records` and a digest of the
-prompt's token ids and the answers, so that a sample is never taken for that of another prompt.
+The first line holds the settings of the run. Every further line holds one sample of `score_records`, the device that
+answered it, and a digest of the prompt's token ids and the answers, so that a sample is never taken for that of another
+prompt. A run may go on on another device, and at another commit if the code that scores is the same (SCORING).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel
 
 from ..data.records import SAMPLE, SAMPLES_HEADER, check, check_new
 from ..data.tasks import OWN
+from ..models.code_version import code_digest
 from ..models.identity import fingerprint
 from ..models.provenance import environment_record
 from ..pruning.schedule import PruningSchedule
@@ -29,6 +31,15 @@ from ..scorers.blend import BlendScorer
 from ..scorers.pooled import PooledScorer
 from ..text_files import decode, parse_json
 from ..training.saliency import label
+
+# What decides a sample, given its prompt; by what is told to go on, see `models.code_version.code_digest`.
+SCORING = (
+    "pruning", "scorers", "data/real", "data/chat.py", "data/samples.py", "data/tasks.py", "training/saliency.py",
+    *(f"evaluation/{name}.py" for name in (
+        "answers", "batches", "likelihood", "longbench", "methods", "metrics", "oracle", "prompts", "weighed_answers",
+    )),
+)  # fmt: skip
+MAY_DIFFER = {"commit", "device"}  # settings that are there to be read
 
 
 class SampleFile:
@@ -39,7 +50,7 @@ class SampleFile:
     Args:
         path: JSONL file, made if missing.
         settings: plain JSON values that decide what the samples are. Those found in the file must be equal, but for
-            `commit`, which is there to be read.
+            MAY_DIFFER, which are those of the run that began it; each line says its own `device`, if the settings do.
 
     Raises:
         ValueError: naming the setting that differs from the file's, or a line that is damaged.
@@ -47,6 +58,7 @@ class SampleFile:
 
     def __init__(self, path: str | os.PathLike, settings: Mapping[str, Any], resume: bool = True):
         self.path, self.samples = Path(path), {}
+        self.where = {name: settings[name] for name in ("device",) if name in settings}
         settings = json.loads(json.dumps(settings))  # as it will be read: lists for tuples
         if not resume:
             self.path.unlink(missing_ok=True)
@@ -56,9 +68,10 @@ class SampleFile:
         else:
             found = header["settings"]
             try:
-                check_resumable(found, settings, sorted(({*found, *settings}) - {"commit"}))
+                check_resumable(found, settings, sorted(({*found, *settings}) - MAY_DIFFER))
             except ValueError as error:
                 raise ValueError(f"{error}; delete {self.path} to start over") from None
+            os.utime(self.path)  # whoever goes on with it makes it his own, also if no sample is missing
         for sample in samples:
             self.samples[sample["dataset"], sample["_id"]] = sample
 
@@ -76,11 +89,12 @@ class SampleFile:
                 f"cannot resume: {self.path} holds {record['dataset']} record {record['_id']} with another prompt or "
                 "other answers; delete it to start over"
             )
-        return {name: value for name, value in stored.items() if name != "digest"}
+        return {name: value for name, value in stored.items() if name not in ("device", "digest")}
 
     def write(self, samples: Sequence[dict], prompts: Sequence[Sequence[int]]) -> None:
         """Append the samples of one batch, asked with the token ids `prompts`."""
-        rows = [{**s, "digest": digest(ids, s["answers"])} for s, ids in zip(samples, prompts, strict=True)]
+        digests = (digest(ids, sample["answers"]) for sample, ids in zip(samples, prompts, strict=True))
+        rows = [{**sample, **self.where, "digest": one} for sample, one in zip(samples, digests, strict=True)]
         append_jsonl(self.path, rows)
         self.samples.update({(row["dataset"], row["_id"]): row for row in rows})
 
@@ -137,8 +151,9 @@ def digest(prompt: Sequence[int], answers: Sequence[str]) -> str:
 
 
 def run_settings(
-    model: PreTrainedModel, method: str, schedule: PruningSchedule, scorer: Any = None, **details
-) -> dict[str, Any]:
+    model: PreTrainedModel, method: str, schedule: PruningSchedule, scorer: Any = None, code: Sequence[str] = (),
+    **details,
+) -> dict[str, Any]:  # fmt: skip
     """What decides the samples of a run, as plain JSON values: model and weights, method, schedule, pruner, versions.
 
     The batch size is not among them: a prompt's answer does not depend on the others in its batch. Nor is the chat
@@ -147,6 +162,7 @@ def run_settings(
     Args:
         scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share, a
             pooled one by its width as well.
+        code: further files that decide the samples, as in SCORING.
         details: further settings, such as seed and positions.
     """
     environment = environment_record(model)
@@ -155,7 +171,7 @@ def run_settings(
         "attention": model.config._attn_implementation, "method": method, "schedule": schedule.to_dict(),
         "pruner": _weights(scorer), **details,
         "device": environment["device"], "torch": torch.__version__, "transformers": transformers.__version__,
-        "commit": environment["commit"],
+        "code": code_digest((*SCORING, *code)), "commit": environment["commit"],
     }  # fmt: skip
 
 

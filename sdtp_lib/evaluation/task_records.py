@@ -14,7 +14,7 @@ from ..data.corpora import LONGBENCH, LONGBENCH_REVISION, longbench_records, sou
 from ..data.real.build import check_questions, real_records
 from ..data.real.leval import LONGEST, leval_records
 from ..data.real.passages import PYTHON_DOCS, SQUAD_HUB, SQUAD_REVISION, read_passages, resolve
-from ..data.tasks import DATASETS, LEVAL, REAL
+from ..data.tasks import DATASETS, LEVAL, REAL, expand_tasks
 from ..models.model_files import position_limit
 from ..training.saliency import label
 from .answers import encode_record
@@ -106,6 +106,19 @@ class TaskRecords:
             else:
                 records += [{**row, "longest": tokens} if tokens else row for row in self._ready[name]]
         return records
+
+
+def records_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tasks: str | Sequence[str], limit: int | None,
+    source: str | os.PathLike | None = None, tokens: int | None = None,
+) -> list[dict]:  # fmt: skip
+    """Records of some tasks for a model, see `TaskRecords`.
+
+    Args:
+        tasks: see `data.tasks.expand_tasks`.
+        source: the `data`.
+    """
+    return TaskRecords(expand_tasks(tasks), source, limit, tokens).build(model, tokenizer)
 
 
 def records_digest(records: Sequence[dict]) -> str:

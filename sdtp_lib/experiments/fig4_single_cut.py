@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .. import paper
+from ..evaluation.paired_differences import LOWER, UNKNOWN
 from ..markdown import Markdown, paper_ours
 from ..pruning.schedule import PruningSchedule
+from ..results import markdown_table
 from .schedule_quality import Point
 
 
@@ -18,6 +20,30 @@ def single_cuts(layers: Sequence[int], ratios: Sequence[float], methods: Sequenc
         for ratio in ratios
         for layer in layers
     ]
+
+
+def free_from(points: Sequence[Point], full: float) -> Markdown:
+    """From which layer on one cut costs nothing that is seen: for each method and ratio, by the paired differences.
+
+    Args:
+        points: of `single_cuts`, measured beside the full model's samples.
+        full: its score, 0 to 100.
+    """
+    rows = []
+    for method, ratio in dict.fromkeys((point["method"], point["ratio"]) for point in points):
+        some = [point for point in points if (point["method"], point["ratio"]) == (method, ratio)]
+        some.sort(key=lambda point: point["layer"])
+        lost = [point["layer"] for point in some if point["against_full"]["verdict"] == LOWER]
+        free = [point for point in some if point["layer"] > max(lost, default=0)]
+        row = {"method": method, "kept": ratio, "full model": full, "nothing lost from layer": "nowhere"}
+        if any(point["against_full"]["verdict"] == UNKNOWN for point in some):
+            row["nothing lost from layer"] = UNKNOWN
+        elif free:
+            low, high = free[0]["against_full"]["ci95"]
+            row |= {"nothing lost from layer": str(free[0]["layer"]), "score": free[0]["score"],
+                    "- full, 95%": f"{low:+.1f} to {high:+.1f}", "FLOPs, %": 100 * free[0]["flops"]}  # fmt: skip
+        rows.append(row)
+    return Markdown(markdown_table(rows))
 
 
 def single_cuts_against_paper(found: Mapping) -> Markdown:

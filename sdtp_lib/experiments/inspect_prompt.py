@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
 from ..data.chat import prompt_ids, uses_template
+from ..evaluation.answers import in_chat
 from ..evaluation.longbench import resolve_schedule
+from ..evaluation.prompts import build_prompt
+from ..evaluation.task_records import records_of
 from ..markdown import Markdown
 from ..pruning.context import TokenPruning
 from ..pruning.scoring import Scorer
@@ -20,15 +23,16 @@ from ..pruning.trace import last_layers
 
 def inspect_prompt(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, pruner: Scorer, schedule: str,
-    log: str | os.PathLike, new_tokens: int = 24,
+    log: str | os.PathLike, new_tokens: int = 24, chat_template: bool | None = None,
 ) -> dict:  # fmt: skip
     """What pruning does to one prompt: texts, the last layer of every token, KV lengths, and both answers.
 
     Args:
-        text: the prompt; of a model with a chat template the user's turn.
+        text: the prompt.
         log: JSONL file of the prune log; written anew.
+        chat_template: whether the prompt is the user's turn in the model's chat template; None: if it has one.
     """
-    ids = torch.tensor([prompt_ids(tokenizer, text, uses_template(tokenizer))], device=model.device)
+    ids = torch.tensor([prompt_ids(tokenizer, text, uses_template(tokenizer, chat_template))], device=model.device)
     tokens, stages = ids.shape[1], resolve_schedule(schedule, model)
     partial = Path(f"{log}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,31 @@ def inspect_prompt(
         "answers": {name: tokenizer.decode(out[0, tokens:], skip_special_tokens=True).strip()
                     for name, out in {"full": full, "pruned": pruned}.items()},
     }  # fmt: skip
+
+
+def task_prompt(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, number: int, source: str | None = None,
+    tokens: int | None = None,
+) -> tuple[str, bool]:  # fmt: skip
+    """The prompt of one record of a task, and whether the task puts it into the model's chat template.
+
+    Args:
+        number: of the record, from 0.
+        task, source, tokens: see `evaluation.task_records.records_of`.
+    """
+    record = records_of(model, tokenizer, task, number + 1, source, tokens)[number]
+    return build_prompt(record), in_chat(tokenizer, record)
+
+
+def said(found: Mapping) -> Markdown:
+    """How many tokens reach the last layer, and which layers' caches hold what the schedule says."""
+    tokens, layers = len(found["tokens"]), range(len(found["kv_lengths"]))
+    left = sum(last == layers[-1] for last in found["last_layer"])
+    alike = [layer for layer in layers if found["kv_lengths"][layer] == found["scheduled"][layer]]
+    where = "every layer" if len(alike) == len(layers) else f"{len(alike)} of {len(layers)} layers"
+    same = "give" if len({*found["answers"].values()}) == 1 else "do not give"
+    return Markdown(f"Here {left} of {tokens} tokens reach the last layer, the cache holds what the schedule says in "
+                    f"{where}, and full and pruned model {same} the same answer.")  # fmt: skip
 
 
 def log_table(rows: Sequence[dict]) -> Markdown:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from transformers import MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper as paper_numbers
-from ..evaluation.bootstrap import mean_over_runs, means_over_runs
+from ..evaluation.bootstrap import mean_nll, mean_over_runs, means_over_runs
 from ..evaluation.longbench import measure, resolve_schedule
 from ..evaluation.methods import make_scorer
 from ..evaluation.paired_differences import difference_cell
@@ -43,6 +44,14 @@ class Setting:
     pruners: Mapping[str, Sequence[Scorer]]
 
 
+def with_harder_learner(easy: Setting, hard: Setting) -> list[Setting]:
+    """Both settings; where the model of `hard` is another one, `easy` is asked of it as well."""
+    if hard.model.name_or_path == easy.model.name_or_path:
+        return [easy, hard]
+    return [easy, hard, replace(easy, name=f"{easy.name}, learned with {hard.name}", model=hard.model,
+                                pruners=hard.pruners)]  # fmt: skip
+
+
 def curve(setting: Setting, points: Sequence[Point], folder: str | os.PathLike, **options) -> dict[str, Any]:
     """`full`, the full model's score (0 to 100) with its 95% interval, `layers` of the model, and `points`, see
     `quality_over_seeds`."""
@@ -67,9 +76,9 @@ def quality_over_seeds(
 
     Returns:
         The points, the schedule as plain values, with `score` (0 to 100, mean over seeds), `ci95` (over records, of
-        that mean), `seeds` (score of each), `samples` (dataset -> that mean for each record), `n` records, and `flops`,
-        the share of the full model's prefill FLOPs at the mean prompt length (attention causal; what the scorer costs
-        included, an untrained one as the paper's MLP).
+        that mean), `seeds` (score of each), `samples` (dataset -> that mean for each record), `n` records, where
+        answers are weighed `nll`, and `flops`, the share of the full model's prefill FLOPs at the mean prompt length
+        (attention causal; what the scorer costs included, an untrained one as the paper's MLP).
     """
     model, measured = setting.model, []
     for number, point in enumerate(points):
@@ -88,13 +97,14 @@ def quality_over_seeds(
                     **options,
                 )
             )  # fmt: skip
-        tokens = round(runs[0][0]["prompt_tokens"])
+        tokens, weighed = round(runs[0][0]["prompt_tokens"]), [mean_nll(found) for found, _ in runs]
         samples = [each for _, each in runs]
         score, ci95 = mean_over_runs(samples)
         measured.append({
             **point, "schedule": schedule.to_dict(), "score": score, "ci95": ci95,
             "seeds": [found["average"] for found, _ in runs], "samples": means_over_runs(samples),
             "n": len(setting.records), "flops": flop_share(model.config, schedule, tokens, alone),
+            **({"nll": mean(each["nll"] for each in weighed)} if all(weighed) else {}),
         })  # fmt: skip
     return measured
 
@@ -142,6 +152,7 @@ def gains(
                 "documents": name, label: point[label], method: mine["score"], "full": each["full"]["score"],
                 "against": point["method"], "its score": point["score"], "difference": cell["difference"],
                 "95%": "{:+.1f} to {:+.1f}".format(*cell["ci95"]),
+                **({"nll": mine["nll"], "its nll": point["nll"]} if "nll" in point else {}),
             })  # fmt: skip
     return Markdown(markdown_table(rows))
 

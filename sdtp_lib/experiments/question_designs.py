@@ -10,9 +10,12 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .. import paths
-from ..evaluation.longbench import records_of, resolve_schedule
+from ..evaluation.longbench import resolve_schedule
+from ..evaluation.task_records import records_of
 from ..markdown import Markdown
 from ..models.loading import load_model
+from ..models.names import DEMOS
+from ..models.shipped_pruners import shipped_pruners
 from ..pruning.schedule import PruningSchedule
 from ..results import markdown_table
 from ..scorers.token_pruner import TokenPruner
@@ -44,19 +47,19 @@ DESIGNS: dict[str, dict[str, Any]] = {
 def prepare(
     kind: str, model_name: str, task: str, limit: int, data: str, num_samples: int, folder: str | os.PathLike,
     designs: Sequence[str] = ("paper", "question_aware"), seeds: Sequence[int] = (0,), dtype: str = "auto",
-    revision: str | None = None,
+    revision: str | None = None, source: str | None = None, tokens: int | None = None,
 ) -> Setting:  # fmt: skip
     """A model with records of one kind of documents and the pruners to compare on them.
 
     Args:
         kind: name of the documents.
         model_name, dtype, revision: see `models.load_model`.
-        task, limit: LongBench datasets, and records of each.
+        task, limit, source, tokens: what is asked, see `evaluation.task_records.records_of`.
         data, num_samples, folder, designs, seeds: see `load_or_train`.
     """
     model, tokenizer = load_model(model_name, dtype=dtype, revision=revision)
     pruners = load_or_train(model, model_name, data, num_samples, folder, designs, seeds, revision)
-    return Setting(kind, model, tokenizer, records_of(task, limit), pruners)
+    return Setting(kind, model, tokenizer, records_of(model, tokenizer, task, limit, source, tokens), pruners)
 
 
 def load_or_train(
@@ -84,7 +87,9 @@ def load_or_train(
     else:
         if len(seeds) > 1:
             raise ValueError(f"one pruner of each design is shipped, not one for each of the seeds {list(seeds)}")
-        shipped = {path.name: path for path in sorted((paths.QUESTION_PRUNERS / str(name)).glob("*"))}
+        shipped = shipped_pruners(model)
+        if name in DEMOS:  # of these there are some that score at every layer
+            shipped = {path.name: path for path in sorted((paths.QUESTION_PRUNERS / name).glob("*"))}
         if missing := sorted(set(designs) - set(shipped)):
             known = ", ".join(shipped) or "none"
             raise ValueError(f"no pruner {missing[0]!r} is shipped for {name}; there are: {known}")

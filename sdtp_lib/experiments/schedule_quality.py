@@ -6,13 +6,19 @@ and the share of the full model's prefill FLOPs as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..evaluation.bootstrap import mean_nll
+from ..evaluation.compare import read_row
 from ..evaluation.longbench import measure
+from ..evaluation.methods import Pruners
+from ..evaluation.paired_differences import paired_differences
 from ..latency.flops import schedule_flops
 from ..markdown import Markdown
 from ..pruning.schedule import PruningSchedule
@@ -37,20 +43,23 @@ def quality(
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[dict],
     points: Sequence[Point],
-    pruner: Scorer | Mapping[str, Scorer] | None = None,
+    pruner: Pruners = None,
+    full: Sequence[dict] | None = None,
     **options,
 ) -> list[Point]:
     """Measure every point on the same records.
 
     Args:
-        pruner: of the method `sdtp`, with a scorer for every layer that is cut; or the scorers of several methods by
-            name, which need not be names of METHODS.
-        options: of `measure`; a point may bring its own `positions`.
+        pruner: see `evaluation.methods.make_scorer`; with a scorer for every layer that is cut.
+        full: samples of the full model, for `against_full`.
+        options: of `measure`; a point may bring its own `positions`. Its `method` may say how many neighbours scores
+            are pooled over, as `evaluation.compare.read_row` reads it.
 
     Returns:
         The points, the schedule as plain values, with `score` (0 to 100), `ci95`, `n`, `flops` (share of the full
-        model's prefill FLOPs at the mean prompt length, attention causal, pruner included) and `kept` (mean over layers
-        of the share of tokens present).
+        model's prefill FLOPs at the mean prompt length, attention causal, pruner included), `kept` (mean over layers
+        of the share of tokens present), where answers are weighed `nll`, and with `full` the paired difference
+        `against_full` from its score, see `evaluation.paired_differences.difference_cell`.
 
     Raises:
         ValueError: as `measure`; for a schedule that does not fit the model, before anything runs.
@@ -62,18 +71,26 @@ def quality(
     for point in tqdm(points, desc="points", unit="point"):
         point = dict(point)
         schedule, own = point.pop("schedule"), {"positions": point["positions"]} if "positions" in point else {}
-        method, scorer = point["method"], pruner
-        if isinstance(pruner, Mapping):
-            method, scorer = ("sdtp", pruner[method]) if method in pruner else (method, None)
-        found, _ = measure(model, tokenizer, records, method, schedule, scorer, **{**options, **own})
+        row = read_row(point["method"])
+        found, samples = measure(
+            model, tokenizer, records, row.method, schedule, pruner, pool=row.pool, title=_title(point, schedule),
+            **{**options, **own},
+        )  # fmt: skip
+        against = {} if full is None else {"against_full": paired_differences(full, samples)["average"]}
         present = found["tokens_per_layer"]
         measured.append({
             **point, "schedule": schedule.to_dict(), "score": found["average"], "ci95": found["ci95"],
             "n": sum(task["n"] for task in found["tasks"].values()),
             "flops": flop_share(model.config, schedule, round(found["prompt_tokens"])),
-            "kept": sum(present) / (len(present) * found["prompt_tokens"]),
+            "kept": sum(present) / (len(present) * found["prompt_tokens"]), **mean_nll(found), **against,
         })  # fmt: skip
     return measured
+
+
+def _title(point: Point, schedule: PruningSchedule) -> str:
+    """Of a point's samples: what it is, and a hash of where and how much it cuts."""
+    cuts = hashlib.sha256(json.dumps(schedule.to_dict()).encode()).hexdigest()[:8]
+    return "-".join([point["method"], point.get("positions", "original"), cuts])
 
 
 def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int, scorer: Scorer | None = None) -> float:
@@ -83,9 +100,13 @@ def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int,
 
 
 def points_table(points: Sequence[Point], labels: Sequence[str]) -> Markdown:
-    """Measured points as a table: their `labels`, then score, interval and FLOPs left."""
-    return Markdown(markdown_table([
-        {label: point[label] for label in labels}
-        | {"score": point["score"], "95%": "{:.1f} to {:.1f}".format(*point["ci95"]), "FLOPs, %": 100 * point["flops"]}
-        for point in points
-    ]))  # fmt: skip
+    """Measured points as a table: their `labels`, then score, interval and FLOPs left, and what else is known of it."""
+    rows = []
+    for point in points:
+        row = {label: point[label] for label in labels}
+        row |= {"score": point["score"], "95%": "{:.1f} to {:.1f}".format(*point["ci95"])}
+        if against := point.get("against_full"):
+            row |= {"- full": against["difference"], "95% ": "{:+.1f} to {:+.1f}".format(*against["ci95"])}
+        row |= {"nll": point["nll"]} if "nll" in point else {}
+        rows.append(row | {"FLOPs, %": 100 * point["flops"]})
+    return Markdown(markdown_table(rows))

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.pairs import training_pairs
+from ..data.real.passages import SQUAD
+from ..data.real.training_pairs import question_pairs
 from ..data.samples import Sample, encode_pairs
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown
@@ -140,6 +142,8 @@ def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int) -> list[
     """
     if data.startswith("demo"):
         return encode_pairs(training_pairs(data, count, HELD_OUT_SEED), tokenizer, None, count)
+    if data == SQUAD:
+        return encode_pairs(question_pairs(data, count, 0, backwards=True), tokenizer, None, count)
     return encode_pairs(training_pairs(data, count, 0)[::-1], tokenizer, None, count)
 
 

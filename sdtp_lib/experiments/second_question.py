@@ -34,6 +34,8 @@ from ..pruning.versions import with_cache
 from ..results import markdown_table
 from ..scorers.blend import BlendScorer
 
+CODE = ("experiments/second_question.py",)  # decides the samples as well
+
 
 @torch.inference_mode()
 def ask_twice(
@@ -133,7 +135,7 @@ def second_question(
         pruning, file = make_pruning(model, label if scorer is None else "sdtp", stages, scorer), None
         if folder is not None:
             used = stages if pruning else resolve_schedule("none", model)
-            settings = run_settings(model, label, used, scorer)
+            settings = run_settings(model, label, used, scorer, CODE)
             file = SampleFile(Path(folder) / f"twice-{label}.jsonl", settings, resume)
         samples = ask_twice(model, tokenizer, records, pruning, title=label, file=file)
         row: dict[str, Any] = {"method": label, "n": len(samples), "share": getattr(scorer, "share", None)}

@@ -14,7 +14,7 @@ from .result_file import write
 
 
 def stored_or_measured(
-    source: str | None, name: str, measure: Callable[[], Any], model: PreTrainedModel, profile: str, **details
+    source: str | None, name: str, measure: Callable[[], Any], model: PreTrainedModel, profile: str, /, **details
 ) -> Any:
     """`data` of a result file: stored by the profile `source`, or, where that is None, measured and written now.
 
@@ -31,6 +31,15 @@ def stored_or_measured(
     found = measure()
     write(found, paths.results(profile) / f"{name}.json", model, profile, **details)
     return found
+
+
+def stored_or_own(source: str | None, name: str, own: Any) -> Any:
+    """`data` of a result file: stored by the profile `source`, or, where that is None, what this run found itself.
+
+    Raises:
+        FileNotFoundError: if the repository has no such file.
+    """
+    return own if source is None else results.stored(source, name)
 
 
 def stored_or_swept(

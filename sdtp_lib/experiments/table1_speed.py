@@ -13,14 +13,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper
 from ..evaluation.answers import encode_record
-from ..evaluation.compare import preset_of
+from ..evaluation.compare import read_row
 from ..evaluation.llmlingua import Shorten
 from ..evaluation.longbench import make_pruning
+from ..evaluation.methods import Pruners
 from ..latency.sweep_plan import Context, run_under, take_turns
 from ..latency.timing import Run
 from ..markdown import Markdown, paper_ours
 from ..pruning.context import TokenPruning
-from ..pruning.scoring import Scorer
 from ..results import markdown_table
 
 FULL = "full"
@@ -32,7 +32,7 @@ def speed(
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[dict],
     methods: Sequence[str],
-    pruner: Scorer | None = None,
+    pruner: Pruners = None,
     *,
     contexts: Mapping[str, Context] | None = None,
     shorten: Mapping[str, Shorten] | None = None,
@@ -49,7 +49,7 @@ def speed(
     Args:
         records: LongBench records.
         methods: as `compare` takes them, "full" among them; those in LEFT_OUT are not timed.
-        pruner: of the method `sdtp`.
+        pruner: see `make_scorer`.
         contexts: further methods by name, as contexts of the model: a press of kvpress, for one.
         shorten: further methods by name that shorten the record's text, as `llmlingua.at_budget` gives; the seconds
             they take count in both times.
@@ -72,7 +72,8 @@ def speed(
         raise ValueError(f"needs 2 new tokens and 1 repeat at least, got {new_tokens} and {repeats}")
     timed = [method for method in methods if method not in LEFT_OUT]
     sides: dict[str, Context | None] = {
-        method: make_pruning(model, *preset_of(method), pruner, seed) for method in timed
+        method: make_pruning(model, row.method, row.schedule, pruner, seed, pool=row.pool)
+        for method, row in ((method, read_row(method)) for method in timed)
     } | dict(contexts or {})
     shorten, rows = dict(shorten or {}), {name: [] for name in (*sides, *(shorten or {}))}
     encode = partial(_encode, model, tokenizer, templates)

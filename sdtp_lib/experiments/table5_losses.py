@@ -15,7 +15,9 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper as paper_numbers
-from ..evaluation.longbench import measure, records_of
+from ..evaluation.bootstrap import mean_nll
+from ..evaluation.longbench import measure
+from ..evaluation.task_records import records_of
 from ..markdown import Markdown, paper_ours
 from ..models.loading import load_model
 from ..paper import ABLATIONS
@@ -36,7 +38,8 @@ LOSSES = {name: {"without": terms} for name, terms in zip(ABLATIONS, ((), ("rank
 def train_ablations(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, marks: Marks | Mapping[str, Marks],
     folder: str | os.PathLike, tasks: str, limit: int, *, variations: Mapping[str, Options] = LOSSES,
-    schedule: str | PruningSchedule = "paper", revision: str | None = None, **recipe,
+    schedule: str | PruningSchedule = "paper", revision: str | None = None, source: str | None = None,
+    tokens: int | None = None, **recipe,
 ) -> tuple[dict, list[dict]]:  # fmt: skip
     """One pruner per variation, its rank correlation and its quality; by default Table 5's: all losses, without some.
 
@@ -45,16 +48,17 @@ def train_ablations(
             reads its hidden states once for all variations.
         marks: of stage 1, for all variations, or {variation: marks}.
         folder: gets one pruner each.
-        tasks, limit: LongBench datasets and records of each that the pruners are compared on.
+        tasks, limit, source, tokens: what the pruners are compared on, see `evaluation.task_records.records_of`.
         variations: {variation: fields of `training.recipe.Recipe` that are its own}.
         schedule: that they are compared under; its stages are among the paper's, which are trained.
         recipe: fields of `Recipe` that all have in common.
 
     Returns:
-        {variation: {rank_correlation: {layer: float}, average: 0 to 100}}, and the first one's training history. The
-        correlation is with the held-out saliency of a variation's own marks.
+        {variation: {rank_correlation: {layer: float}, average: 0 to 100, and where answers are weighed nll: nats per
+        token of the right one, mean over the tasks}}, and the first one's training history. The correlation is with the
+        held-out saliency of a variation's own marks.
     """
-    records = records_of(tasks, limit)
+    records = records_of(model, tokenizer, tasks, limit, source, tokens)
     network, _ = load_model(name, dtype="float32", revision=revision)
     stages = PruningSchedule.preset("paper", network.config.num_hidden_layers)
     states, found, histories = KeptStates(network, stages.layers), {}, []
@@ -65,7 +69,7 @@ def train_ablations(
         pruner = TokenPruner.from_pretrained(output)
         summary, _ = measure(model, tokenizer, records, "sdtp", schedule, pruner.to(model.dtype))
         correlation = dict(zip(pruner.layers, pruner.record["held_out"]["rank_correlation"], strict=True))
-        found[variation] = {"rank_correlation": correlation, "average": summary["average"]}
+        found[variation] = {"rank_correlation": correlation, "average": summary["average"], **mean_nll(summary)}
     return found, histories[0]
 
 
@@ -176,8 +180,12 @@ def _total(value: float | list[float] | None) -> float | None:
 
 
 def ablation_against_paper(found: dict[str, dict]) -> Markdown:
-    """Points lost by leaving losses out, on average over LongBench's categories: Table 5's and ours."""
+    """Points lost by leaving losses out, on average over LongBench's categories: Table 5's and ours; and, where answers
+    are weighed, what the right one lost."""
     full = ABLATIONS[0]
     mean = {name: sum(row.values()) / len(row) for name, row in paper_numbers.TABLE5.items()}
     rows = [(name, mean[name] - mean[full], found[name]["average"] - found[full]["average"]) for name in ABLATIONS[1:]]
+    if "nll" in found[full]:
+        rows += [(f"{name}, nats per token more", None, found[name]["nll"] - found[full]["nll"])
+                 for name in ABLATIONS[1:]]  # fmt: skip
     return paper_ours(rows)

@@ -35,6 +35,7 @@ PRESSES = {
     "h2o": ("ObservedAttentionPress", {}),
     "snapkv": ("SnapKVPress", {"window_size": 16}),
 }
+CODE = ("experiments/table6_kv_compression.py", "evaluation/presses.py")  # decides the samples as well
 EAGER = ("h2o",)  # presses that read attention weights, which eager attention alone gives
 
 
@@ -132,7 +133,7 @@ def score_compressed(
             file = None
             if folder is not None:
                 used = cut.schedule if cut else resolve_schedule("none", model)
-                settings = run_settings(model, title, used, pruner if cut else None, kept=kept if name else 1.0)
+                settings = run_settings(model, title, used, pruner if cut else None, CODE, kept=kept if name else 1.0)
                 file = SampleFile(Path(folder) / f"kv_{title}.jsonl", settings, resume)
             samples[title] = score_records(
                 model, tokenizer, records, context, batch_size=1, title=title, file=file, **options

@@ -26,10 +26,21 @@ def code_version() -> dict[str, Any]:
     return {**found, **({"notebook_digest": notebook} if notebook else {})}
 
 
-def code_digest() -> str:
-    """SHA-256 of the library's modules, of which a commit would not tell what was changed since."""
-    digest = hashlib.sha256()
-    for file in sorted(paths.PACKAGE.rglob("*.py")):
+def code_digest(parts: Collection[str] = (".",)) -> str:
+    """SHA-256 of the library's modules, of which a commit would not tell what was changed since.
+
+    Args:
+        parts: rooms and files that count, by their path in the library; by default all.
+
+    Raises:
+        FileNotFoundError: if one of them is not there.
+    """
+    digest, files = hashlib.sha256(), set()
+    for place in (paths.PACKAGE / part for part in parts):
+        if not place.exists():
+            raise FileNotFoundError(f"the library has no {place}")
+        files |= {place} if place.is_file() else {*place.rglob("*.py")}
+    for file in sorted(files):
         digest.update(file.relative_to(paths.PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .code_version import code_version
-from .identity import pruner_record, pruners_of
+from .identity import fingerprint, pruner_record, pruners_of
 
 LOADED = object()  # stands for the pruners that were loaded for a model
 
@@ -43,7 +43,8 @@ def metadata(
 
     Args:
         profile: name of the profile, or None outside of one.
-        model: a loaded model or the name of one; of a local folder or file only the last part is recorded.
+        model: a loaded model, whose weights are recorded by their `models.identity.fingerprint`, or the name of one; of
+            a local folder or file only the last part is recorded.
         dtype: by default the model's own.
         schedule: a `PruningSchedule`, or None.
         pruner: the scorer that pruned, or None, see `models.identity.pruner_record`; by default those that
@@ -58,6 +59,7 @@ def metadata(
     return {
         "profile": profile,
         "model": _name(model),
+        **({"fingerprint": fingerprint(model)} if hasattr(model, "named_parameters") else {}),
         "dtype": dtype or _dtype(model),
         "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
         "pruner": pruner,

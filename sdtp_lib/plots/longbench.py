@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .. import paper
+from ..evaluation.bootstrap import score_columns
 from .style import GREY, PALETTE, Figure, new_figure, styled
 
 
@@ -13,7 +13,7 @@ from .style import GREY, PALETTE, Figure, new_figure, styled
 def longbench_bars(table: pd.DataFrame) -> Figure:
     """Table 1 as bars, by category and method, with 95% intervals; `table` as `bootstrap.table1` makes it."""
     figure, axes = new_figure(11, 4.5)
-    columns = [name for name in (*paper.CATEGORIES, "AVG") if table[name].notna().any()]
+    columns = [name for name in score_columns(table) if table[name].notna().any()]
     width = 0.85 / len(table)
     for index, row in enumerate(table.to_dict("records")):
         at = np.arange(len(columns)) + (index - (len(table) - 1) / 2) * width
@@ -26,7 +26,7 @@ def longbench_bars(table: pd.DataFrame) -> Figure:
         style = {"color": colour, "edgecolor": "white", "hatch": hatch, "error_kw": {"capsize": 2, "elinewidth": 1}}
         axes.bar(at, scores, width, yerr=errors, label=row["method"], **style)
     axes.set_xticks(range(len(columns)), columns)
-    axes.set(xlabel="LongBench category", ylabel="score (0 to 100), 95% interval", ylim=(0, 105))
+    axes.set(xlabel="category", ylabel="score (0 to 100), 95% interval", ylim=(0, 105))
     axes.grid(axis="x", visible=False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(table))
     return figure

@@ -15,14 +15,17 @@ def single_cut_quality(points: Sequence[Mapping], full: float) -> Figure:
     """Fig. 4: score against the layer of one cut, a line per keep ratio, and the paper's values read off at layer 1.
 
     Args:
-        points: of `experiments.fig4_single_cut.single_cuts`, measured; one method.
+        points: of `experiments.fig4_single_cut.single_cuts`, measured.
         full: score of the full model, 0 to 100.
     """
     figure, axes = new_figure(7.5, 4.2)
-    ratios = sorted({point["ratio"] for point in points}, reverse=True)
-    for ratio, style in zip(ratios, line_styles(), strict=False):
-        _curve(axes, [p for p in points if p["ratio"] == ratio], "layer", f"r = {ratio:g}", style)
-        if ratio in paper.FIG4_LAYER1:
+    methods, shown = _methods(points), set()
+    curves = sorted({(point["ratio"], point["method"]) for point in points}, reverse=True)
+    for (ratio, method), style in zip(curves, line_styles(), strict=False):
+        some = [p for p in points if (p["ratio"], p["method"]) == (ratio, method)]
+        _curve(axes, some, "layer", f"r = {ratio:g}" + (f", {method}" if len(methods) > 1 else ""), style)
+        if ratio in paper.FIG4_LAYER1 and ratio not in shown:
+            shown.add(ratio)
             axes.plot(
                 1, paper.FIG4_LAYER1[ratio], "*", markersize=11, color=style["color"], markerfacecolor="white",
                 label=f"paper, r = {ratio:g} (read off)",

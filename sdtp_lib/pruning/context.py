@@ -39,6 +39,12 @@ class TokenPruning(PruningSettings):
             new tokens, little up to 2,048 and 1.5 times at 4,096.
         log: a JSONL file that gets one row per stage and prompt.
         generator: handed to scorers that draw at random.
+        keep: tokens that no stage cuts, such as a chat's system prompt (`sdtp_lib.data.role_positions`). Positions and
+            slices, `[0, 7, slice(20, 40)]`, count columns from the start of the conversation and go for every row; rows
+            that differ in length need a (batch, tokens) bool mask, a row for each that the model gets (beams are rows).
+            They count within a stage's budget, as the first and the last tokens do: it keeps more than its ratio only
+            where all of these are more. Under prune="every" columns of prompts to come may be named, and a mask may be
+            wider or, after the first prompt, narrower than what is there.
 
     Raises:
         ValueError: for an unknown option; on entering, for a model, scorer and schedule that do not fit each other; in

@@ -12,6 +12,7 @@ from transformers import Cache
 from .cache_record import ATTRIBUTE, Conversation
 from .families import ModelAdapter
 from .guarded_cache import guard
+from .never_cut import NamedTokens
 from .trace import Stage
 from .versions import unseen_cache
 
@@ -35,6 +36,7 @@ class ForwardPass:
         stages: the cuts made; layers: how many layers ran so far.
         checks: flags that must be true, read at the end of the pass, and what is wrong if they are not.
         shared: positions and masks that layers between two cuts share.
+        named: tokens that the caller never wants cut.
     """
 
     conversation: Conversation
@@ -52,6 +54,7 @@ class ForwardPass:
     layers: int = 0
     checks: list[tuple[Tensor, str]] = field(default_factory=list)
     shared: dict[Any, Any] = field(default_factory=dict)
+    named: NamedTokens = field(default_factory=NamedTokens)
 
     def __post_init__(self):
         self.start: int = self.conversation.total

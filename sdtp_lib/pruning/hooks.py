@@ -61,6 +61,8 @@ class Session:
             raise ValueError("FlashAttention cannot apply a window to original positions in a cut layer; use sdpa")
         prunes = start == 0 or (self.pruning.prune == "every" and tokens > 1)
         forward = ForwardPass(conversation, tokens, mask, prunes, cache)
+        if prunes:
+            forward.named = self.pruning.keep.of_pass(start, tokens, forward.prompt, self.pruning.prune == "every")
         forward.stock, forward.counted = self.needs_nothing(forward), kwargs.get("position_ids") is None
         if hasattr(cache, NAME):
             guard(cache, self.block)  # it goes on in this block, whichever cut it
@@ -157,7 +159,8 @@ class Session:
         schedule, sinks = self.pruning.schedule, forward.start == 0
         present = forward.present
         forced = [schedule.forced(n, sinks) for n in present]
-        wanted = [schedule.keep(n, sinks, layer) for n in present]
+        beside = forward.named.beside(forced)
+        wanted = [schedule.keep(n, sinks, layer, named) for n, named in zip(present, beside, strict=True)]
         short = [n < self.pruning.min_prompt_tokens for n in forward.prompt]
         keep = [n if skip else k for n, k, skip in zip(present, wanted, short, strict=True)]
         counts = [(n, k, got, *ends) for n, k, got, ends in zip(present, wanted, keep, forced, strict=True)]
@@ -168,13 +171,15 @@ class Session:
 
         local = max(amount for _, amount in forced)
         scores = self.scores(forward, layer, module, hidden, columns, local, kwargs)
-        chosen, kept = self.choose(scores, columns, present, keep, forced)
+        named = forward.named.among(columns)
+        ranked = scores if named is None else scores.masked_fill(named, torch.inf)
+        chosen, kept = self.choose(ranked, columns, present, keep, forced)
         forward.index = chosen if forward.index is None else forward.index.to(chosen.device).gather(1, chosen)
         forward.columns, forward.present = kept, keep
         forward.shared.clear()
         if forward.cache is not None:
             guard(forward.cache, self.block)
-        forward.stages.append(Stage(layer, columns, scores, kept, counts))
+        forward.stages.append(Stage(layer, columns, scores, kept, counts, named))
         return take_tokens(hidden, chosen)
 
     @staticmethod

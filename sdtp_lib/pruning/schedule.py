@@ -149,13 +149,13 @@ class PruningSchedule:
             return self.keep_ratio
         return (self.keep_ratio,) * max(1, len(self.layers))
 
-    def keep(self, present: int, sinks: bool = True, layer: int | None = None) -> int:
+    def keep(self, present: int, sinks: bool = True, layer: int | None = None, named: int = 0) -> int:
         """Tokens that the stage at `layer` (None: the first) keeps of `present`.
 
-        It is max(floor(keep_ratio * present), forced), and at least one.
+        It is max(floor(keep_ratio * present), forced), and at least one; `named` more are forced by the caller.
         """
         ratio = self.ratios[0 if layer is None else self.layers.index(layer)]
-        return max(math.floor(ratio * present), sum(self.forced(present, sinks)))
+        return max(math.floor(ratio * present), min(present, sum(self.forced(present, sinks)) + named))
 
     def lengths(self, tokens: int, num_layers: int) -> list[int]:
         """Tokens present at each of `num_layers` layers for a prompt of `tokens` tokens.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .never_cut import Keep, NeverCut
 from .schedule import PruningSchedule
 from .scoring import Scorer
 
@@ -26,8 +27,10 @@ class PruningSettings:
     min_prompt_tokens: int = 0
     log: str | os.PathLike | None = None
     generator: torch.Generator | None = None
+    keep: Keep | NeverCut | None = None
 
     def __post_init__(self):
+        self.keep = NeverCut.of(self.keep)
         if self.positions not in ("original", "compact"):
             raise ValueError(f"positions must be 'original' or 'compact', got {self.positions!r}")
         if self.prune not in ("first", "every"):

@@ -26,6 +26,7 @@ class Stage:
         scores: (batch, present) scores, 0 where absent; None where there was nothing to cut.
         kept: (batch, kept) columns still present, ascending, ABSENT on filler.
         counts: per row (present, k, kept, sinks, local); pads excluded.
+        named: (batch, present) bool, what `keep=` names; None if nothing, or if nothing was chosen.
     """
 
     layer: int
@@ -33,6 +34,7 @@ class Stage:
     scores: Tensor | None
     kept: Tensor
     counts: list[tuple[int, int, int, int, int]]
+    named: Tensor | None = None
 
     @property
     def offered(self) -> int:
@@ -55,7 +57,7 @@ class Stage:
         here, (present, *_, sinks, local) = self.columns[row] != ABSENT, self.counts[row]
         scores = self.scores[row][here]
         chosen = torch.isin(self.columns[row][here], self.kept[row])
-        movable = torch.ones_like(chosen)
+        movable = torch.ones_like(chosen) if self.named is None else ~self.named[row][here]
         movable[:sinks] = False
         movable[present - local :] = False
         summary = scores.min().item(), scores.max().item(), scores.abs().sum().item()
@@ -74,6 +76,7 @@ class Prefill:
         reason: why nothing was cut, or None if something was.
         uncut: tokens that came in later passes of several, and were not cut: further chunks or turns under
             prune="first", scored continuations.
+        never_cut: per row the columns that `keep=` named, ascending; empty if it named none.
     """
 
     tokens: int
@@ -82,6 +85,7 @@ class Prefill:
     kv_bytes: list[int] = field(default_factory=list)
     reason: str | None = None
     uncut: int = 0
+    never_cut: list[list[int]] = field(default_factory=list)
 
     @property
     def pruned(self) -> bool:
@@ -93,7 +97,7 @@ class Prefill:
         kept = {str(x): None if columns.is_meta else columns.tolist() for x, columns in self.kept_positions.items()}
         return {
             "tokens": self.tokens, "pruned": self.pruned, "reason": self.reason, "kept_positions": kept,
-            "kv_lengths": self.kv_lengths, "kv_bytes": self.kv_bytes, "uncut": self.uncut,
+            "kv_lengths": self.kv_lengths, "kv_bytes": self.kv_bytes, "uncut": self.uncut, "never_cut": self.never_cut,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -101,13 +105,19 @@ class Prefill:
         rows = [f"{self.tokens} tokens, {self.reason or 'pruned'}{size}"]
         if self.uncut:
             rows.append(f"  {self.uncut} tokens came in later passes and were not cut")
+        if any(self.never_cut):
+            rows.append(f"  never cut, as keep= says: {_listed([len(columns) for columns in self.never_cut])} tokens")
         if self.kept_positions:
             rows.append("  layer  kept per row  KV keys")
         for layer, columns in self.kept_positions.items():
             kept = [columns.shape[1]] if columns.is_meta else (columns != ABSENT).sum(1).tolist()
-            shown = " ".join(map(str, kept[:4])) + (" ..." if len(kept) > 4 else "")
-            rows.append(f"  {layer:>5}  {shown:>12}  {self.kv_lengths[layer] if self.kv_lengths else '-':>7}")
+            rows.append(f"  {layer:>5}  {_listed(kept):>12}  {self.kv_lengths[layer] if self.kv_lengths else '-':>7}")
         return "\n".join(rows)
+
+
+def _listed(counts: list[int]) -> str:
+    """Numbers of the first rows of a batch."""
+    return " ".join(map(str, counts[:4])) + (" ..." if len(counts) > 4 else "")
 
 
 class PruningTrace:
@@ -141,6 +151,11 @@ class PruningTrace:
         return self.last.kv_bytes
 
     @property
+    def never_cut(self) -> list[list[int]]:
+        """Per row the columns of the last prompt that `keep=` named; empty if it named none."""
+        return self.last.never_cut
+
+    @property
     def pruned(self) -> bool:
         """Whether the last prefill cut any token."""
         return self.last.pruned
@@ -151,7 +166,7 @@ class PruningTrace:
         return self.last.reason
 
     def to_json(self, indent: int | None = None) -> str:
-        """Every prefill as JSON: tokens, pruned, reason, kept_positions, kv_lengths, kv_bytes, uncut."""
+        """Every prefill as JSON: tokens, pruned, reason, kept_positions, kv_lengths, kv_bytes, uncut, never_cut."""
         return json.dumps({"prefills": [prefill.to_dict() for prefill in self.prefills]}, indent=indent)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ def enter(trace: PruningTrace, forward: ForwardPass, adapter: ModelAdapter, sett
         kept = {stage.layer: stage.kept for stage in forward.stages}
         lengths, sizes = adapter.cache_lengths(forward.cache), adapter.cache_bytes(forward.cache)
         found = Prefill(forward.tokens, kept, lengths, sizes, _reason(forward, settings))
+        found.never_cut = forward.named.columns
         trace.prefills.append(found)
         forward.conversation.prefill = found
         if settings.log is not None:
@@ -35,4 +36,5 @@ def _reason(forward: ForwardPass, settings: PruningSettings) -> str | None:
         return f"prompt shorter than min_prompt_tokens={settings.min_prompt_tokens}"
     if set(settings.schedule.ratios) == {1.0}:
         return "keep_ratio is 1"
-    return "prompt too short: all of its tokens are forced to stay"
+    why = "prompt too short" if forward.named.mask is None else "keep names too much, or the prompt is too short"
+    return f"{why}: all of its tokens are forced to stay"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
@@ -41,15 +42,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def plan(profile: str, only: str | None = None) -> list[Job]:
+def plan(profile: str, only: str | None = None, model: str | None = None) -> list[Job]:
     """The notebooks to run, in order, each with parameters that it knows.
 
     Args:
         profile: name of a folder of `paths.PROFILES`.
         only: number of the one notebook to run, such as `04`.
+        model: to load in every notebook, whatever the profile names.
 
     Raises:
-        ValueError: for an unknown profile, number or parameter, or a damaged profile file.
+        ValueError: for an unknown profile, number or parameter, a damaged profile file, or a `model` that is neither
+            here nor a name.
         FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
     """
     notebooks = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
@@ -70,7 +73,7 @@ def plan(profile: str, only: str | None = None) -> list[Job]:
             )
     folder = paths.results(profile) / "notebooks"
     return [
-        Job(notebook, parameters, folder / f"{notebook.stem}{label}.ipynb", profile)
+        Job(notebook, parameters | _loading(notebook, model), folder / f"{notebook.stem}{label}.ipynb", profile)
         for notebook in chosen
         for label, parameters in runs(notebook, profile).items()
     ]
@@ -82,6 +85,23 @@ def _check_files(profile: str, notebooks: Sequence[Path]) -> None:
     for file in sorted(paths.PROFILES.glob(f"{profile}/*.y*ml")):
         if file.name not in wanted:
             raise ValueError(f"{_named(file)} belongs to no notebook; known names: {', '.join(sorted(wanted))}")
+
+
+def _loading(notebook: Path, model: str | None) -> dict[str, Any]:
+    """The parameters by which a notebook loads another model; of a folder or file its absolute path, as notebooks have
+    their own working folder.
+
+    Raises:
+        ValueError: for what looks like a path and is not there.
+    """
+    if model is None:
+        return {}
+    known, there = papermill.inspect_notebook(str(notebook)), os.path.exists(model)
+    if not there and os.sep in model and (model.count("/") > 1 or model[0] in "./~"):  # else a name on the Hub
+        raise ValueError(f"model folder {model} does not exist")
+    name = os.path.abspath(model) if there else model
+    several = {"models": [name] * len(yaml.safe_load(known["models"]["default"]))} if "models" in known else {}
+    return several | ({"model_name": name, "revision": None} if "model_name" in known else {})
 
 
 def profile_file(notebook: Path, profile: str) -> Path:

@@ -14,6 +14,7 @@ from ..scorers.token_pruner import positive
 from . import storing
 from .execution import OFFLINE, NotebookFailed, execute, kernel_environment
 from .job import Job
+from .needs import check_needs
 from .parallel_jobs import run_side_by_side, take_shard
 from .profiles import plan
 
@@ -25,6 +26,7 @@ def reproduce(
     jobs: int = 1,
     shard: str | None = None,
     store: bool = False,
+    model: str | None = None,
 ) -> list[Path]:
     """Execute the notebooks of a profile, then write the ledger.
 
@@ -35,6 +37,7 @@ def reproduce(
         jobs: so many notebooks at a time, see `runner.parallel_jobs.run_side_by_side`.
         shard: `i/n` for a slice of the notebooks, see `runner.parallel_jobs.take_shard`.
         store: once all notebooks passed, renew what the repository stores of the profile, see `runner.storing`.
+        model: name, folder or file of the model to load in every notebook, whatever the profile names.
 
     Returns:
         The executed copies.
@@ -42,14 +45,16 @@ def reproduce(
     Raises:
         ValueError: for an unknown profile, number, parameter or shard, `jobs` below 1, a damaged profile file, or, with
             `store`, as `runner.storing.begin`; before anything is run.
-        FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any.
+        FileNotFoundError: if there are no notebooks, or the profile has no file for the one asked for, or for any; or
+            as `runner.needs.check_needs`.
         OSError: if results or figures could not be written; before anything is run.
         NotebookFailed: if a notebook raises an error; the ones after it are not run. With several jobs, a shard or a
             grid all that can run do, and the ledger is written, before it is raised.
         Failed: as `runner.storing.publish`.
     """
     positive("jobs", jobs)
-    chosen = plan(profile, only)
+    chosen = plan(profile, only, model)
+    check_needs(chosen)
     if shard is not None and only is not None and len(chosen) == 1:
         raise ValueError("--only names one notebook, of which there is no shard")
     chosen = chosen if shard is None else take_shard(chosen, shard)
@@ -60,7 +65,7 @@ def reproduce(
         results.check_output(folder, folder=True)
     results.check_output(paths.ledger(profile))
     if store:
-        storing.begin(profile, only, resume)
+        storing.begin(profile, only, resume, model)
     else:
         storing.abandon(profile)
     todo = [job for job in chosen if not ((resume or job.keep) and job.is_done())]

@@ -6,6 +6,7 @@ that git ignores left out.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from .. import paths, results
 from ..errors import Failed
+from ..latency.files import lookup
 from ..models.code_version import code_version, git
 from .job import Job
 
@@ -20,21 +22,21 @@ MARKER = "store.json"  # in the folder of the run while it is made to be stored;
 KINDS = (paths.RESULTS, paths.FIGURES)
 
 
-def begin(profile: str, only: str | None, resume: bool) -> None:
+def begin(profile: str, only: str | None, resume: bool, model: str | None = None) -> None:
     """Make the run's folder ready: a whole run begins with an empty one.
 
     Args:
-        only, resume: as `reproduce`.
+        only, resume, model: as `reproduce`.
 
     Raises:
         ValueError: outside a checkout; if anything differs from the commit; if results are to go elsewhere; if there is
-            no such run to resume, or it began at another commit.
+            no such run to resume, or it began at another commit or with another model.
     """
     if moved := [variable for kind, variable in paths.MOVED.items() if paths.moved_to(kind)]:
         raise ValueError(f"results are stored in the repository; unset {moved[0]}")
     if found := _changes():
         raise ValueError(f"results are stored from a tree without changes; commit or undo first: {found}")
-    marker, now = paths.run(profile) / MARKER, {"commit": code_version()["commit"], "only": only}
+    marker, now = paths.run(profile) / MARKER, {"commit": code_version()["commit"], "only": only, "model": model}
     if resume:
         if not marker.is_file():
             raise ValueError(f"there is no unfinished store of {profile} to resume")
@@ -53,7 +55,8 @@ def abandon(profile: str) -> None:
 def publish(profile: str, jobs: Sequence[Job]) -> None:
     """Copy what the run made to where the repository stores it, all of it or nothing.
 
-    After a whole run, what is stored and was not made again is removed. The table of a sweep's points is left out: it
+    After a whole run, what is stored and was not made again is removed, but for what no notebook made: result files
+    that say nothing of one, and the files that are called after them. The table of a sweep's points is left out: it
     is made of all that are stored, see `runner.reproduce`.
 
     Args:
@@ -75,8 +78,10 @@ def publish(profile: str, jobs: Sequence[Job]) -> None:
     results.write_files({target: file.read_bytes() for target, file in made.items()})
     if results.read_json(marker)["only"] is None:
         tracked = _names(git("ls-files", "-z", "--", *(_name(paths.stored(kind, profile)) for kind in KINDS)))
+        stems = [Path(name).stem for name in tracked if _is_made_otherwise(paths.ROOT / name)]
         for name in tracked - {*map(_name, made)}:
-            (paths.ROOT / name).unlink(missing_ok=True)
+            if not any(re.match(rf"{re.escape(stem)}[._]", Path(name).name) for stem in stems):
+                (paths.ROOT / name).unlink(missing_ok=True)
     marker.unlink()
 
 
@@ -88,6 +93,14 @@ def _made(profile: str, kind: str, marker: Path) -> Iterator[tuple[Path, Path]]:
     for file in sorted(home.rglob("*")):
         if file.is_file() and file.stat().st_mtime_ns >= since and file.name != TABLE:
             yield file, paths.stored(kind, profile) / file.relative_to(home)
+
+
+def _is_made_otherwise(file: Path) -> bool:
+    """Whether a stored file is a result that was made by a command, on a GPU for instance, and not by a notebook."""
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    about = lookup(results.read_json(file), "metadata")
+    return isinstance(about, dict) and "code_digest" in about and "notebook_digest" not in about
 
 
 def _name(file: Path) -> str:

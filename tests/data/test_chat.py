@@ -51,6 +51,41 @@ def test_an_answer_starts_right_after_a_prompt_that_no_token_ends(turns, answer)
     assert tokenizer.decode(ids) == f" {answer}{tokenizer.eos_token}"
 
 
+@settings(max_examples=60, deadline=None)
+@given(conversations(), st.sampled_from(["system", "user", "assistant"]))
+def test_the_positions_of_a_role_are_the_tokens_of_what_it_says(turns, role):
+    tokenizer, said = chat_tokenizer(), [turn["content"] for turn in turns if turn["role"] == role]
+    if not said:
+        with pytest.raises(ValueError, match=f"no message has the role '{role}'; there are: .*user"):
+            chat.role_positions(tokenizer, turns, role)
+        return
+    ids, found = chat.prompt_ids(tokenizer, turns, True), chat.role_positions(tokenizer, turns, role)
+    assert found == sorted(set(found)) and all(0 <= place < len(ids) for place in found)
+    marked = "".join(tokenizer.decode([ids[place]]) for place in found)
+    if all(text.isascii() for text in said):  # a token may hold part of a letter, or of what stands beside a message
+        assert "".join("".join(said).split()) in "".join(marked.split())
+    others = [place for place in range(len(ids)) if place not in found]
+    outside = [turn for turn in turns if turn["role"] != role]
+    assert len(others) >= len(outside)  # the marks of every turn at least
+
+
+def test_a_system_prompt_is_found_where_another_says_the_same():
+    tokenizer, text = chat_tokenizer(), "Who? Anna."
+    turns = [{"role": role, "content": text} for role in ("system", "user", "assistant", "user")]
+    ids = chat.prompt_ids(tokenizer, turns, True)
+    for role, count in (("system", 1), ("user", 2), ("assistant", 1)):
+        assert tokenizer.decode([ids[i] for i in chat.role_positions(tokenizer, turns, role)]).count(text) == count
+    assert max(chat.role_positions(tokenizer, turns)) < min(chat.role_positions(tokenizer, turns, "user"))
+
+
+def test_a_message_that_the_template_leaves_out_has_no_positions():
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}]
+    silent = INST.replace("raise_exception('no system role')", "''")
+    with pytest.raises(ValueError, match="leaves out message 0, of the role 'system'"):
+        chat.role_positions(chat_tokenizer(silent), turns)
+    assert chat.role_positions(chat_tokenizer(silent), turns, "user")
+
+
 def test_plain_text_is_the_users_turn():
     tokenizer = chat_tokenizer()
     turn = [{"role": "user", "content": "Who?"}]

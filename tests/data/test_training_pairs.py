@@ -39,6 +39,12 @@ def test_the_seed_draws_questions_and_the_first_ones_do_not_depend_on_the_count(
     assert question_pairs(folder, 12, seed=1)[:6] == first != question_pairs(folder, 6, seed=2)
 
 
+def test_backwards_the_last_questions_come_first(folder):
+    short = (600, 1500)  # characters, which all 24 fit
+    order = question_pairs(folder, 24, 1, short)
+    assert question_pairs(folder, 5, 1, short, backwards=True) == order[:-6:-1]
+
+
 def test_too_many_are_asked_for(folder):
     with pytest.raises(ValueError, match="asked for 25 prompts, but only 24 of 24"):
         question_pairs(folder, 25, seed=0)

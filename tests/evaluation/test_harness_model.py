@@ -236,7 +236,8 @@ def test_every_dataset_is_a_task_in_its_group():
     manager = TaskManager(include_path=str(harness_cli.TASKS), include_defaults=False)
     assert manager.all_groups == ["longbench_mini", "mini_choice", "sdtp_longbench"]
     expected = [f"longbench_mini_{name}" for name in MINI] + [f"sdtp_longbench_{name}" for name in LONGBENCH]
-    assert manager.all_subtasks == sorted(expected + [f"mini_choice_{name}" for name in CHOICE_DATASETS])
+    choices = [f"mini_choice_{name}" for name in CHOICE_DATASETS]
+    assert manager.all_subtasks == sorted([*expected, *choices, "documents_choice"])
     for name, members in {"longbench_mini": MINI, "sdtp_longbench": LONGBENCH, "mini_choice": CHOICE_DATASETS}.items():
         assert manager._index[name].cfg["task"] == [f"{name}_{member}" for member in members]
 

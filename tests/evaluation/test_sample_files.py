@@ -1,16 +1,18 @@
 """Samples on disk: a killed run goes on where it stopped, no sample twice and none lost; another run is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from small_records import LAYERS, small_model, small_records, small_tokenizer
 
-from sdtp_lib import PruningSchedule, cli
-from sdtp_lib.evaluation import answers
+from sdtp_lib import PruningSchedule, cli, paths
+from sdtp_lib.evaluation import answers, sample_files
 from sdtp_lib.evaluation.compare import compare
 from sdtp_lib.evaluation.longbench import evaluate, measure
 from sdtp_lib.evaluation.sample_files import SampleFile, sample_folder
+from sdtp_lib.models import code_version
 from sdtp_lib.scorers.token_pruner import TokenPruner
 
 SCHEDULE = PruningSchedule(layers=(2, 4), keep_ratio=0.7, min_local_tokens=8)
@@ -70,7 +72,8 @@ def test_every_sample_is_a_line(run, records, tmp_path):
     assert sorted(row["_id"] for row in rows) == sorted(record["_id"] for record in records)
     by_id = {row["_id"]: row for row in rows}
     for sample in samples:
-        assert {**sample, "digest": by_id[sample["_id"]]["digest"]} == by_id[sample["_id"]]
+        row = by_id[sample["_id"]]
+        assert {**sample, "device": header["settings"]["device"], "digest": row["digest"]} == row
         assert sample["tokens_per_layer"] == SCHEDULE.lengths(sample["prompt_tokens"], LAYERS)
     assert (summary, samples) == run(folder=None)
 
@@ -156,10 +159,45 @@ def test_a_damaged_line_is_named(tmp_path, damage):
         SampleFile(path, {"seed": 0})
 
 
-def test_the_commit_is_recorded_and_not_compared(tmp_path):
-    SampleFile(tmp_path / "x.jsonl", {"seed": 0, "commit": "a"})
-    SampleFile(tmp_path / "x.jsonl", {"seed": 0, "commit": "b"})
-    assert lines(tmp_path / "x.jsonl") == [{"settings": {"seed": 0, "commit": "a"}}]
+@pytest.mark.parametrize("name", ["commit", "device"])
+def test_commit_and_device_are_recorded_and_not_compared(tmp_path, name):
+    SampleFile(tmp_path / "x.jsonl", {"seed": 0, name: "a"})
+    SampleFile(tmp_path / "x.jsonl", {"seed": 0, name: "b"})
+    assert lines(tmp_path / "x.jsonl") == [{"settings": {"seed": 0, name: "a"}}]
+
+
+def test_a_run_goes_on_on_another_device_and_each_sample_says_which(run, records, tmp_path, asked, monkeypatch):
+    whole = run(folder=None)
+    run(records=records[:4])
+    here = sample_files.environment_record
+    monkeypatch.setattr(sample_files, "environment_record", lambda model: {**here(model), "device": "another"})
+    asked.clear()
+    assert run() == whole and sum(asked) == len(records) - 4
+    header, *rows = lines(tmp_path / "random.jsonl")
+    assert header["settings"]["device"] != "another"
+    assert [row["device"] == "another" for row in rows] == [False] * 4 + [True] * (len(records) - 4)
+
+
+def test_a_run_goes_on_only_with_the_code_that_scores(run, records, tmp_path, monkeypatch):
+    run(records=records[:1])
+    before = (tmp_path / "random.jsonl").stat().st_mtime_ns
+    run(records=records[:1])
+    assert (tmp_path / "random.jsonl").stat().st_mtime_ns > before  # a store takes what is newer than its beginning
+    monkeypatch.setattr(sample_files, "code_digest", lambda parts: "other")
+    with pytest.raises(ValueError, match="cannot resume: code was .* and is now 'other'; delete .* to start over"):
+        run(records=records[:1])
+
+
+def test_the_code_that_scores_is_all_there_and_what_writes_tables_is_not_in_it(tmp_path, monkeypatch):
+    before = code_version.code_digest(sample_files.SCORING)
+    shutil.copytree(paths.PACKAGE, tmp_path / "sdtp_lib", ignore=lambda *_: ["__pycache__"])
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "sdtp_lib")
+    for file, same in (("tables/report.py", True), ("evaluation/metrics.py", False)):
+        (tmp_path / "sdtp_lib" / file).write_text("changed")
+        assert (code_version.code_digest(sample_files.SCORING) == before) is same
+    (tmp_path / "sdtp_lib" / "evaluation" / "oracle.py").unlink()
+    with pytest.raises(FileNotFoundError, match="oracle.py"):
+        code_version.code_digest(sample_files.SCORING)
 
 
 def test_compare_writes_a_file_for_each_method(model, records, tmp_path):

@@ -53,6 +53,16 @@ def test_losses_against_the_paper_are_differences_to_full():
     }
     table = str(table1_longbench.losses_against_paper(found))
     assert "sdtp, AVG" in table and "-2.52" in table and "-2.00" in table and "3.00" in table
+    real = {"full": {"average": 90.0, "categories": {"Needle": {"score": 90.0}}}}
+    real |= {"sdtp": {**real["full"], "average": 80.0}, "random": real["full"]}
+    table = str(table1_longbench.losses_against_paper(real))
+    assert "sdtp, AVG" in table and "-10.00" in table and "random" not in table and "Code" not in table
+
+
+def test_lost_likelihood_stands_below_lost_points_where_answers_are_weighed():
+    found = {name: {"average": 50.0, "nll": 1.0 + i} for i, name in enumerate(paper_numbers.ABLATIONS)}
+    assert "nats per token more" in (text := table5_losses.ablation_against_paper(found)) and "2.00" in text
+    assert "nats" not in table5_losses.ablation_against_paper({name: {"average": 1.0} for name in found})
 
 
 def test_mark_prompts_gives_every_layer_of_the_prompt(demo):
@@ -61,6 +71,53 @@ def test_mark_prompts_gives_every_layer_of_the_prompt(demo):
     assert marked.saliency.shape == (model.config.num_hidden_layers, marked.prompt_tokens)
     example = fig1_saliency.saliency_example(tokenizer, marked)
     assert len(example["tokens"]) == marked.prompt_tokens == len(example["saliency"][0])
+
+
+def test_the_example_of_figure_1_may_be_a_tasks_record(demo):
+    model, tokenizer = demo
+    marked = fig1_saliency.mark_example(model, tokenizer, "needle", "squad", 0, 128)
+    assert marked.id == "needle-128-2025-0" and 0.9 * 128 <= marked.prompt_tokens <= 128
+    assert marked.saliency.shape == (model.config.num_hidden_layers, marked.prompt_tokens)
+    assert fig1_saliency.mark_example(model, tokenizer, None, "demo", 5, 400).prompt_tokens <= 400
+
+
+def test_the_sentence_on_figure_1_counts_the_tokens_that_hold_half():
+    text = fig1_saliency.said_of_example({"saliency": [[1.0] * 8, [0, 0, 9, 1, 0, 0, 0, 0]], "layers": [0, 1]})
+    assert "of 8 tokens" in text and "4 at layer 0" in text and "1 at layer 1" in text
+
+
+def test_figure_2_stands_beside_the_paper_at_the_same_depths():
+    share = [0.5 - 0.01 * layer for layer in range(30)]
+    text = fig1_saliency.shares_against_paper(share)
+    assert all(f"paper's layer {theirs}, our {ours} " in text for theirs, ours in ((1, 0), (19, 17), (32, 29)))
+    (last,) = [row for row in text.splitlines() if "last over first" in row]
+    assert "0.30" in last and "0.42" in last
+
+
+def test_what_stands_behind_the_context_is_counted_and_nothing_of_the_context(demo):
+    model, tokenizer = demo
+    record = {"dataset": "needle", "_id": "a", "context": "The door is open .", "input": "The key is", "answers": ["x"]}
+    behind = len(tokenizer("\n\nThe key is")["input_ids"])
+    assert behind <= fig1_saliency.question_tokens(model, tokenizer, [record]) <= behind + 1  # both contexts end alike
+
+
+@pytest.mark.parametrize("scores, words", [([0, 40, 95], "from layer 5 on"), ([0, 95, 40], "are not reached")])
+def test_the_sentence_on_reading_names_the_layer_from_which_all_is_read(scores, words):
+    reading = {"layers": [1, 3, 5], "accuracy": scores, "baseline": 100.0, "nll": [3, 2, 1], "baseline_nll": 1}
+    text = fig1_saliency.said_of_reading(reading)
+    assert words in text and "3.00, 1.00, 1.00" in text
+
+
+def test_the_prompt_of_a_task_says_whether_it_goes_into_a_chat_template(demo):
+    text, chat = inspect_prompt.task_prompt(*demo, "needle", 1, tokens=128)
+    assert "The secret word of the" in text and text.count("\n\n") and chat is False
+
+
+def test_the_sentence_on_one_prompt_says_what_is_left():
+    found = {"tokens": ["a"] * 4, "last_layer": [1, 0, 1, 1], "kv_lengths": [4, 3], "scheduled": [4, 2],
+             "answers": {"full": "x", "pruned": "y"}}  # fmt: skip
+    text = inspect_prompt.said(found)
+    assert "3 of 4 tokens" in text and "1 of 2 layers" in text and "do not give the same" in text
 
 
 def test_the_answer_is_not_read_below_the_full_attention_layers(demo):

@@ -122,6 +122,15 @@ def test_every_design_is_trained_alike():
     assert designs.DESIGNS["paper"] == designs.ALIKE
 
 
+def test_what_is_easy_is_asked_of_another_model_too_but_not_twice_of_one(setting):
+    other = replace(setting, name="hard", model=small_model(), pruners={"paper": []})
+    other.model.name_or_path = "another"
+    both = study.with_harder_learner(setting, other)
+    assert [each.name for each in both] == [setting.name, "hard", f"{setting.name}, learned with hard"]
+    assert both[2].records is setting.records and both[2].model is other.model and both[2].pruners is other.pruners
+    assert study.with_harder_learner(setting, replace(setting, name="b")) == [setting, replace(setting, name="b")]
+
+
 def test_unknown_designs_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="unknown design 'deep'; known: paper"):
         designs.load_or_train(model, "demo", "demo", 0, tmp_path, ["deep"], [0])

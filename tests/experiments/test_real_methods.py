@@ -1,11 +1,13 @@
 """What pruning costs a real model: rows and table from the files that `sdtp evaluate` writes."""
 
+import gzip
 import json
 
 import pytest
 from transformers import LlamaConfig
 
 from sdtp_lib.experiments.real.methods import compare_methods, methods_table
+from sdtp_lib.experiments.real.stored_methods import store_methods
 from sdtp_lib.pruning.schedule import PruningSchedule
 
 CONFIG = LlamaConfig(num_hidden_layers=30, hidden_size=64, intermediate_size=128, num_attention_heads=4)
@@ -86,3 +88,37 @@ def test_the_full_model_without_its_chat_template_is_told_apart_where_the_task_t
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no results of sdtp evaluate"):
         compare_methods(tmp_path, CONFIG)
+
+
+@pytest.fixture
+def model(tmp_path):
+    CONFIG.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "source.json").write_text('{"model": "Tiny-1M", "weights": "dequantised from Q4_1"}')
+    return tmp_path / "model"
+
+
+def test_rows_page_and_samples_tell_the_same(tmp_path, model):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    write(runs, "full", "full", [1.0] * 4, device="a GPU", commit="1")
+    write(runs, "own", "random", [0.0] * 4, device="a CPU", commit="2")
+    store_methods(runs, tmp_path / "out", model)
+    document = json.loads((tmp_path / "out" / "methods.json").read_text())
+    assert [(row["method"], row["device"], row["commit"]) for row in document["data"]] == [
+        ("full", "a GPU", "1"), ("random", "a CPU", "2"),
+    ]  # fmt: skip
+    assert document["metadata"]["commit"] == ["1", "2"] and document["metadata"]["dtype"] == "float32"
+    page = (tmp_path / "out" / "methods.md").read_text()
+    assert page.startswith("# Tiny-1M, dequantised from Q4_1, float32\n") and "Measured on a CPU and a GPU" in page
+    assert "## One needle, 64 tokens" in page and "-100.0 [-100.0, -100.0]" in page
+    lines = gzip.decompress((tmp_path / "out" / "methods_samples.jsonl.gz").read_bytes()).decode().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == ["full"] * 4 + ["own"] * 4
+
+
+def test_nothing_is_written_where_a_row_has_no_full_model_beside_it(tmp_path, model):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    write(runs, "own", "random", [0.0] * 4)
+    with pytest.raises(ValueError, match="no result of the full model"):
+        store_methods(runs, tmp_path / "out", model)
+    assert not (tmp_path / "out").exists()

@@ -103,3 +103,16 @@ def test_held_out_prompts_are_not_those_that_are_marked(tmp_path):
     marked = encode_pairs(training_pairs(tmp_path, 20, 0), tokenizer, None, 20)
     held = search.held_out(tokenizer, str(tmp_path), 10)
     assert len(held) == 10 and not {s.digest for s in held} & {s.digest for s in marked}
+
+
+def test_held_out_questions_of_squad_are_not_those_that_are_marked(tmp_path, monkeypatch):
+    paragraphs = [
+        {"title": f"Mill {n}", "context": f"Mill {n} by the river is kept by a family of {n}. " * 8,
+         "questions": [{"question": f"Who keeps mill {n}?", "answers": [f"a family of {n}"]}]}
+        for n in range(100, 130)
+    ]  # fmt: skip
+    (tmp_path / "squad_train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in paragraphs))
+    monkeypatch.setenv("SDTP_DATA", str(tmp_path))
+    tokenizer = small_tokenizer()
+    marked = {s.digest for s in encode_pairs(training_pairs("squad", 15, 0), tokenizer, None, 15)}
+    assert not marked & {s.digest for s in search.held_out(tokenizer, "squad", 10)}

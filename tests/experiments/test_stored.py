@@ -5,7 +5,7 @@ from helpers import tiny_model
 from result_files import latency_document
 
 from sdtp_lib import paths, results
-from sdtp_lib.experiments.stored import stored_or_measured, stored_or_swept, stored_sweep
+from sdtp_lib.experiments.stored import stored_or_measured, stored_or_own, stored_or_swept, stored_sweep
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def test_data_are_stored_or_measured_and_written(repository):
     assert written["data"] == [3] and written["metadata"]["profile"] == "demo" and written["metadata"]["seed"] == 5
     with pytest.raises(FileNotFoundError):
         stored_or_measured("long", "steps", lambda: [3], model, "demo")
+
+
+def test_details_may_have_any_name(repository):
+    stored_or_measured(None, "costs", lambda: [3], tiny_model(), "demo", source="squad", name="a")
+    about = results.read_json(repository / "mine/demo/costs.json")["metadata"]
+    assert (about["source"], about["name"]) == ("squad", "a") and len(about["fingerprint"]) == 16
+
+
+def test_without_a_profile_a_run_shows_its_own(repository):
+    assert stored_or_own("long", "costs", [9]) == [1, 2] and stored_or_own(None, "costs", [9]) == [9]
 
 
 def test_sweeps_are_stored_or_run_into_the_folder(repository):

@@ -58,7 +58,7 @@ def test_variations_are_every_target_and_every_width_once():
 
 def test_both_stages_run_for_every_target_width_and_seed(folder, tmp_path, monkeypatch):
     records, model, marked = small_records(1)[:1], small_model(), []
-    monkeypatch.setattr(ablation, "records_of", lambda tasks, limit: records)
+    monkeypatch.setattr(ablation, "records_of", lambda *_: records)
     mark = ablation.mark
     monkeypatch.setattr(ablation, "mark", lambda *args, **kw: marked.append(kw["target"]) or mark(*args, **kw))
     schedule = PruningSchedule((4, 5), 0.5)
@@ -85,10 +85,10 @@ def test_the_comparison_runs_under_the_schedule_asked_for(monkeypatch):
 
     def measured(model, tokenizer, records, method, schedule, pruner):
         asked.append(schedule)
-        return {"average": 50.0}, []
+        return {"average": 50.0, "tasks": {}}, []
 
     pruner = TokenPruner(8, (4,), {"held_out": {"rank_correlation": [0.5]}})
-    monkeypatch.setattr(ablation, "records_of", lambda tasks, limit: [])
+    monkeypatch.setattr(ablation, "records_of", lambda *_: [])
     monkeypatch.setattr(ablation, "Trainer", lambda *given: trained.append(given) or SimpleNamespace(run=lambda: [1]))
     monkeypatch.setattr(ablation.TokenPruner, "from_pretrained", lambda folder: pruner)
     monkeypatch.setattr(ablation, "measure", measured)

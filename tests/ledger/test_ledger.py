@@ -77,10 +77,10 @@ def test_commands_of_the_ledger_are_understood_by_the_command_line():
         assert program == "sdtp" and options[0] == "reproduce" and plan(parsed.profile, parsed.only)
 
 
-def test_the_readmes_commands_are_understood_and_its_files_known():
+def test_the_commands_of_the_tables_are_understood_and_their_files_known():
     from sdtp_lib.runner.reproduce import plan
 
-    text = (paths.ROOT / "README.md").read_text().split("## One command per table")[1].split("\n## ")[0]
+    text = (paths.ROOT / "docs" / "tables.md").read_text()
     commands = set(re.findall(r"`sdtp reproduce ([^`]*)`", text))
     assert len(commands) >= 14
     for command in commands:

@@ -19,8 +19,8 @@ DRY = {  # what a dry run changes besides model, records and their number
     "06": {"methods": ["full", "sdtp", "sdtp-low", "h2o", "oracle", "random"]},
     "07": {"tasks": ["mini_choice"], "fewshot": 1, "methods": ["full", "sdtp"]},  # the paper's tasks come from the Hub
     "08": {"tasks": "qasper,trec", "presses": ["snapkv", "h2o", "local"]},
-    "09": {"tasks": "singledoc_qa,few_shot", "data": "demo", "num_samples": 12, "methods": ["sdtp", "norm"],
-           "cut_layers": [1, 4], "cut_ratios": [0.9], "counts": [1, 2]},
+    "09": {"tasks": "singledoc_qa,few_shot", "source": None, "data": "demo", "num_samples": 12,
+           "methods": ["sdtp", "norm"], "cut_layers": [1, 4], "cut_ratios": [0.9], "counts": [1, 2]},
 }  # fmt: skip
 WRITES = {"06": "table1_longbench", "07": "table3_downstream", "08": "table6_kv_compression", "09": "quality_flops"}
 

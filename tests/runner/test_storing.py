@@ -118,6 +118,21 @@ def _files(root):
     return [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
 
 
+def test_storing_all_leaves_alone_what_no_notebook_made(repository, quick):
+    about = {"metadata": {"code_digest": "a", "commit": "b"}, "data": 1}  # as a command records it
+    results.write_json(repository / "results/demo/methods.json", about)
+    kept = ["results/demo/methods.md", "results/demo/methods_samples.jsonl.gz", "figures/demo/methods.png"]
+    gone = ["results/demo/methodical.md", "results/demo/old.json"]
+    for name in (*kept, *gone):
+        results.write_text(repository / name, "{}")
+    about["metadata"]["notebook_digest"] = "c"
+    results.write_json(repository / "results/demo/old.json", about)
+    commit("made by hand")
+    reproduce.reproduce("demo", store=True)
+    assert all((repository / name).exists() for name in (*kept, "results/demo/methods.json"))
+    assert not any((repository / name).exists() for name in (*gone, "results/demo/older.json"))
+
+
 def test_storing_one_notebook_leaves_the_others_alone(repository, quick):
     reproduce.reproduce("demo")
     before = stored_files(repository)
@@ -189,6 +204,14 @@ def test_code_that_changed_while_it_ran_is_not_stored(repository, quick, monkeyp
     if how == "undone":
         monkeypatch.setattr(reproduce, "execute", real)
         assert cli.main(["reproduce", "--store", "--resume"]) == 0 and ran == ["01", "02", "02"]
+
+
+def test_a_store_goes_on_with_its_own_model_alone(repository, quick):
+    quick[1].add("02")
+    with pytest.raises(reproduce.NotebookFailed):
+        reproduce.reproduce("demo", store=True, model="owner/one")
+    with pytest.raises(ValueError, match="cannot resume: model was 'owner/one' and is now None"):
+        reproduce.reproduce("demo", store=True, resume=True)
 
 
 @pytest.mark.parametrize("between", ["a commit", "a run"])

@@ -14,7 +14,7 @@ CHARACTERS = (1300, 4400)  # of a prompt, as no tokenizer is known yet: about 30
 
 
 def question_pairs(
-    source: str | os.PathLike, count: int, seed: int, characters: tuple[int, int] = CHARACTERS
+    source: str | os.PathLike, count: int, seed: int, characters: tuple[int, int] = CHARACTERS, backwards: bool = False
 ) -> list[dict]:
     """`count` prompts in the wording of task `documents_qa`, the question last, of evenly drawn lengths.
 
@@ -23,6 +23,7 @@ def question_pairs(
     Args:
         source: as in `read_passages`, of which the training articles are taken.
         seed: of the questions' order, the lengths and the other documents.
+        backwards: take the last ones of that order, which are others than the first unless nearly all are taken.
 
     Returns:
         Training pairs, see `data.pairs`.
@@ -33,16 +34,16 @@ def question_pairs(
     passages = read_passages(source, training=True)
     asked = drawn_questions(passages, f"pairs-{seed}")
     pairs: list[dict] = []
-    for number, question in enumerate(asked):
+    for number in reversed(range(len(asked))) if backwards else range(len(asked)):
         rng = random.Random(f"pairs-{seed}-{number}")
         length = Length(rng.randint(*characters), lambda record: len(_prompt(record)))
         try:
-            record = documents_qa(rng, passages, length, question)
+            record = documents_qa(rng, passages, length, asked[number])
         except ValueError:
             continue
         answer = " " + record["answers"][0]
         pair = {"id": f"squad-{seed}-{number}", "prompt": _prompt(record), "answer": answer, "dataset": "squad"}
-        pairs.append({**pair, "document": passages[question[0]].title})
+        pairs.append({**pair, "document": passages[asked[number][0]].title})
         if len(pairs) == count:
             return pairs
     raise ValueError(f"asked for {count} prompts, but only {len(pairs)} of {len(asked)} training questions fit")

@@ -25,12 +25,15 @@ from lm_eval.models.huggingface import HFLM
 from ...data.corpora import MINI_SEED, MINI_SIZE, longbench_records, source_of
 from ...data.demo.corpus import TASKS
 from ...data.demo.questions import CHOICE_DATASETS, mini_choice
+from ...data.real.build import real_records
+from ...data.real.passages import SQUAD, read_passages
 from ...data.tasks import DATASETS, LONGBENCH, OWN
 from ..metrics import score
 from ..prompts import build_prompt, load_templates
 from .arguments import load
 from .values import MODEL_VALUES, NOTES, TASK_VALUES, check_values
 
+CHARACTERS = 4400  # of a prompt of DocumentsChoiceTask
 # The harness mixes the model's arguments into a task's metadata.
 _model_arguments: ContextVar[tuple[str, ...]] = ContextVar(
     "model_arguments", default=(*signature(load).parameters, *MODEL_VALUES, *signature(HFLM.__init__).parameters)
@@ -145,19 +148,47 @@ class LongBenchTask(RecordTask):
         return super().fewshot_context(doc, num_fewshot, *arguments, apply_chat_template=chat, **options)
 
 
-class MiniChoiceTask(RecordTask):
-    """Multiple choice on the documents of LongBench-mini: four answers, scored by their likelihood."""
+class ChoiceTask(RecordTask):
+    """Multiple choice: four answers, scored by their likelihood."""
 
-    datasets = CHOICE_DATASETS
+    def before(self, dataset: str) -> str:
+        """What stands between prompt and answer."""
+        return " "
 
     def settings(self, dataset: str) -> dict[str, Any]:
         """Where the four answers are."""
         return {
             "output_type": "multiple_choice", "target_delimiter": "", "doc_to_target": "gold",
-            "doc_to_choice": lambda doc: [TASKS[doc["dataset"]].before + choice for choice in doc["choices"]],
+            "doc_to_choice": lambda doc: [self.before(dataset) + choice for choice in doc["choices"]],
             "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
         }  # fmt: skip
+
+
+class MiniChoiceTask(ChoiceTask):
+    """Multiple choice on the documents of LongBench-mini."""
+
+    datasets = CHOICE_DATASETS
+
+    def before(self, dataset: str) -> str:
+        """As LongBench-mini has it."""
+        return TASKS[dataset].before
 
     def records(self, dataset: str, data: str | None, count: int | None) -> list[dict]:
         """Those of `mini_choice`."""
         return mini_choice(dataset, MINI_SIZE if count is None else count, MINI_SEED)
+
+
+class DocumentsChoiceTask(ChoiceTask):
+    """Multiple choice on real paragraphs: four spans that all stand in the documents, see `data.real.questions`.
+
+    As no tokenizer is known here, prompts are CHARACTERS long, which is about 1,000 tokens of English.
+    """
+
+    datasets = ("documents_qa",)
+
+    def records(self, dataset: str, data: str | None, count: int | None) -> list[dict]:
+        """Those of `real_records`, of SQuAD if no data are named; the right span stands anywhere among the others."""
+        passages = read_passages(data or SQUAD)
+        found = real_records(dataset, passages, CHARACTERS, lambda record: len(build_prompt(record)), count)
+        ordered = [{**record, "choices": sorted(record["choices"])} for record in found]
+        return [{**record, "gold": record["choices"].index(record["answers"][0])} for record in ordered]

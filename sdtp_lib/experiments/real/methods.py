@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from ...data.chat import takes_template
 from ...evaluation.bootstrap import interval
-from ...evaluation.paired_differences import difference_cell
+from ...evaluation.paired_differences import FURTHER, difference_cell
 from ...latency.flop_estimates import flop_ratio
 from ...markdown import Markdown
 from ...pruning.schedule import PRESET_NAMES, PruningSchedule
@@ -20,7 +20,7 @@ from ...results import markdown_table, read_json
 from ...text_files import read_jsonl
 
 ALIKE = ("model", "dtype")  # what two results must have in common to be compared, beside the prompts
-MEASURES = (("score", "score", 100), ("right", "choice", 100), ("nll", "nll", 1))  # name, in a sample, times
+MEASURES = {"score": ("score", 100), **FURTHER}
 
 
 def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list[dict[str, Any]]:
@@ -32,9 +32,9 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
 
     Returns:
         Rows with `tokens`, `task`, `schedule`, `method` (a pruner's folder and the pooling in its name), `pruner`, `n`,
-        `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the choices) and `nll` (per
-        token of the answer), each `mean`, `ci95`, and for all but the full model the paired `difference` to it; the
-        full model's come first.
+        `device`, `commit`, `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the
+        choices) and `nll` (per token of the answer), each `mean`, `ci95`, and for all but the full model the paired
+        `difference` to it; the full model's come first.
 
     Raises:
         ValueError: if a pruned result has no full one of the same model and dtype on the same prompts, or the folder no
@@ -54,7 +54,7 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
             own = [sample for sample in samples if sample["dataset"] == task]
             row = _described(about, task, len(own), config)
             beside = None if about["method"] == "full" else _beside(own, about, task, full)
-            rows.append(row | {name: _cell(own, beside, key, scale) for name, key, scale in MEASURES if key in own[0]})
+            rows.append(row | {name: _cell(own, beside, *how) for name, how in MEASURES.items() if how[0] in own[0]})
     return sorted(rows, key=lambda row: (*(row[key] for key in ("tokens", "task", "flops")), -row["score"]["mean"]))
 
 
@@ -64,7 +64,7 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
     table = [
         {
             "schedule": row["schedule"], "method": row["method"], "full / pruned FLOPs": f"{row['flops']:.2f}",
-            "n": row["n"], **{name: _shown(row[name]) for name, _, _ in MEASURES if name in row},
+            "n": row["n"], **{name: _shown(row[name]) for name in MEASURES if name in row},
         }
         for row in chosen
     ]  # fmt: skip
@@ -84,6 +84,7 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     return {
         "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
         "method": f"{about['method']}{designed}{pooled}{form}", "pruner": pruner, "n": n,
+        "device": about.get("device"), "commit": about.get("commit"),
         "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
     }  # fmt: skip
 

@@ -1,0 +1,110 @@
+"""The table of `methods` as it is stored: rows as JSON, the same as Markdown, and every sample's scores, packed.
+
+`python -m sdtp_lib.experiments.real.stored_methods FOLDER results/smollm2 --model smollm2-135m` writes the three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from ...data.tasks import DATASETS
+from ...models.names import local_path
+from ...models.packages import RECORD_FILE
+from ...results import read_json, write_files
+from ...text_files import read_jsonl
+from .methods import compare_methods, methods_table
+
+KEPT = ("_id", "prompt_tokens", "score", "nll", "choice", "group")  # of a sample; no text, which is not ours to store
+TITLES = {
+    "needle": "One needle", "needle_multi": "Four needles, one asked for",
+    "documents_qa": "Questions among documents", "prose_nll": "The next 64 tokens of prose",
+}  # fmt: skip
+HEAD = """# {title}
+
+Score in points of 100; `right`: the right one of four spans is the likeliest (chance 25); `nll`: nats per token of the
+right answer. Mean [95% interval]; then the paired difference to the full model on the same records [95% interval].
+FLOPs are counted, for the prefill of this model. `sdtp, paper` is the paper's module, `sdtp, question_aware` the one
+that also reads the question; a number behind the name is the seed of another training. Measured on {devices}:
+each row of `methods.json` names its own device and commit. Scores of all samples are in `methods_samples.jsonl.gz`.
+"""
+
+
+def store_methods(folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike) -> list[Path]:
+    """Write `methods.json`, `methods.md` and `methods_samples.jsonl.gz`, all or none.
+
+    Args:
+        folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
+        output: folder to write to.
+        model: whose FLOPs are counted.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError, FileNotFoundError: as `compare_methods`, or if there is no such model; nothing is written then.
+    """
+    home = local_path(model)
+    rows = compare_methods(folder, AutoConfig.from_pretrained(home or model))
+    source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
+    runs = [read_json(file)["metadata"] for file in sorted(Path(folder).glob("*.json"))]
+    about = {key: _of_all([run.get(key) for run in runs]) for key in sorted({key for run in runs for key in run})}
+    about |= {key: source[key] for key in ("model", "weights") if key in source}
+    document = {"metadata": about, "data": rows}
+    files = {
+        Path(output, "methods.json"): (json.dumps(document, indent=2) + "\n").encode(),
+        Path(output, "methods.md"): methods_page(rows, about).encode(),
+        Path(output, "methods_samples.jsonl.gz"): gzip.compress(_samples(Path(folder)).encode(), mtime=0),
+    }
+    write_files(files)
+    return list(files)
+
+
+def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
+    """The Markdown page: a table for every task and length that has rows."""
+    devices = " and ".join(sorted({row["device"] for row in rows}))
+    title = ", ".join(about[key] for key in ("model", "weights", "dtype") if key in about)
+    parts = [HEAD.format(title=title, devices=devices)]
+    for tokens in sorted({row["tokens"] for row in rows}):
+        for task in DATASETS:
+            if any(row["tokens"] == tokens and row["task"] == task for row in rows):
+                parts.append(f"## {TITLES.get(task, task)}, {tokens:,} tokens\n\n{methods_table(rows, task, tokens)}\n")
+    return "\n".join(parts)
+
+
+def _of_all(values: Sequence[Any]) -> Any:
+    """What all runs have in common, else the different values in the order in which they come."""
+    different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
+    return different[0] if len(different) == 1 else different
+
+
+def _samples(folder: Path) -> str:
+    lines = []
+    for file in sorted(folder.glob("*.json")):
+        _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
+        for sample in samples:
+            kept = {key: sample[key] for key in KEPT if key in sample}
+            rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in kept.items()}
+            lines.append(json.dumps({"row": file.stem, **rounded}))
+    return "".join(line + "\n" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Store the table of a real model's methods.")
+    parser.add_argument("folder", help="files of sdtp evaluate, with their samples")
+    parser.add_argument("output", help="folder that gets methods.json, methods.md and methods_samples.jsonl.gz")
+    parser.add_argument("--model", required=True, help="folder or name of the model, whose FLOPs are counted")
+    given = parser.parse_args()
+    for file in store_methods(given.folder, given.output, given.model):
+        print(file)
+
+
+if __name__ == "__main__":
+    main()
