@@ -102,14 +102,15 @@ def test_rows_page_and_samples_tell_the_same(tmp_path, model):
     runs.mkdir()
     write(runs, "full", "full", [1.0] * 4, device="a GPU", commit="1")
     write(runs, "own", "random", [0.0] * 4, device="a CPU", commit="2")
-    store_methods(runs, tmp_path / "out", model)
+    store_methods(runs, tmp_path / "out", model, "Mind the gap.")
     document = json.loads((tmp_path / "out" / "methods.json").read_text())
     assert [(row["method"], row["device"], row["commit"]) for row in document["data"]] == [
         ("full", "a GPU", "1"), ("random", "a CPU", "2"),
     ]  # fmt: skip
     assert document["metadata"]["commit"] == ["1", "2"] and document["metadata"]["dtype"] == "float32"
     page = (tmp_path / "out" / "methods.md").read_text()
-    assert page.startswith("# Tiny-1M, dequantised from Q4_1, float32\n") and "Measured on a CPU and a GPU" in page
+    assert page.startswith("# Tiny-1M, dequantised from Q4_1, computed in float32\n") and "\nMind the gap.\n" in page
+    assert "Measured on a CPU and a GPU" in page
     assert "## One needle, 64 tokens" in page and "-100.0 [-100.0, -100.0]" in page
     lines = gzip.decompress((tmp_path / "out" / "methods_samples.jsonl.gz").read_bytes()).decode().splitlines()
     assert [json.loads(line)["row"] for line in lines] == ["full"] * 4 + ["own"] * 4

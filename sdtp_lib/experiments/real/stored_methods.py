@@ -32,18 +32,22 @@ HEAD = """# {title}
 Score in points of 100; `right`: the right one of four spans is the likeliest (chance 25); `nll`: nats per token of the
 right answer. Mean [95% interval]; then the paired difference to the full model on the same records [95% interval].
 FLOPs are counted, for the prefill of this model. `sdtp, paper` is the paper's module, `sdtp, question_aware` the one
-that also reads the question; a number behind the name is the seed of another training. Measured on {devices}:
-each row of `methods.json` names its own device and commit. Scores of all samples are in `methods_samples.jsonl.gz`.
+that also reads the question; a number behind the name is the seed of another training.
+Measured on {devices}: each row of `methods.json` names its own.
+Scores of all samples are in `methods_samples.jsonl.gz`.
 """
 
 
-def store_methods(folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike) -> list[Path]:
+def store_methods(
+    folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike, note: str = ""
+) -> list[Path]:
     """Write `methods.json`, `methods.md` and `methods_samples.jsonl.gz`, all or none.
 
     Args:
         folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
         output: folder to write to.
         model: whose FLOPs are counted.
+        note: what else a reader of the page must know.
 
     Returns:
         The files written.
@@ -56,22 +60,23 @@ def store_methods(folder: str | os.PathLike, output: str | os.PathLike, model: s
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     runs = [read_json(file)["metadata"] for file in sorted(Path(folder).glob("*.json"))]
     about = {key: _of_all([run.get(key) for run in runs]) for key in sorted({key for run in runs for key in run})}
-    about |= {key: source[key] for key in ("model", "weights") if key in source}
+    if source:
+        about["weights"] = f"{source['model']}, {source['weights']}"
     document = {"metadata": about, "data": rows}
     files = {
         Path(output, "methods.json"): (json.dumps(document, indent=2) + "\n").encode(),
-        Path(output, "methods.md"): methods_page(rows, about).encode(),
+        Path(output, "methods.md"): methods_page(rows, about, note).encode(),
         Path(output, "methods_samples.jsonl.gz"): gzip.compress(_samples(Path(folder)).encode(), mtime=0),
     }
     write_files(files)
     return list(files)
 
 
-def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
+def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any], note: str = "") -> str:
     """The Markdown page: a table for every task and length that has rows."""
     devices = " and ".join(sorted({row["device"] for row in rows}))
-    title = ", ".join(about[key] for key in ("model", "weights", "dtype") if key in about)
-    parts = [HEAD.format(title=title, devices=devices)]
+    title = f"{about.get('weights', about['model'])}, computed in {about['dtype']}"
+    parts = [HEAD.format(title=title, devices=devices), *([f"{note}\n"] if note else [])]
     for tokens in sorted({row["tokens"] for row in rows}):
         for task in DATASETS:
             if any(row["tokens"] == tokens and row["task"] == task for row in rows):
@@ -101,8 +106,9 @@ def main() -> None:
     parser.add_argument("folder", help="files of sdtp evaluate, with their samples")
     parser.add_argument("output", help="folder that gets methods.json, methods.md and methods_samples.jsonl.gz")
     parser.add_argument("--model", required=True, help="folder or name of the model, whose FLOPs are counted")
+    parser.add_argument("--note", default="", help="what else a reader of the page must know")
     given = parser.parse_args()
-    for file in store_methods(given.folder, given.output, given.model):
+    for file in store_methods(given.folder, given.output, given.model, given.note):
         print(file)
 
 
