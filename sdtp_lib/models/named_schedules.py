@@ -29,10 +29,10 @@ def resolve_schedule(
     """
     layers = model.config.num_hidden_layers
     if isinstance(schedule, str) and TUNED_NAME.fullmatch(schedule):
-        own = _own(model, pruner)
-        if schedule not in own:
+        own, ratio = _own(model, pruner), f"{float(schedule):g}"  # 2.0 is asked of `sdtp tune`, and stored as 2
+        if ratio not in own:
             raise ValueError(f"the pruner has no schedule {schedule!r}; known: {', '.join((*own, *PRESET_NAMES))}")
-        schedule = own[schedule]
+        schedule = own[ratio]
     elif isinstance(schedule, str):
         schedule = PruningSchedule.named(schedule, layers)
     schedule.check_model(layers)

@@ -27,6 +27,7 @@ def test_a_tuned_folder_gives_its_schedules_and_its_pooling(folders):
     assert default_schedule(model, plain) == "paper" and default_schedule(model, plain, "keep07") == "keep07"
     for name, schedule in TUNED.items():
         assert resolve_schedule(name, model, tuned) == schedule
+        assert resolve_schedule(f"{name}0", model, tuned) == schedule
         assert width_of(load_pruner(tuned, model, schedule)) == 7
     assert load_pruner(plain, model, TUNED["1.6"]).kind == "mlp"
 
