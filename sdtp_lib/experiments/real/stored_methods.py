@@ -70,7 +70,8 @@ def store_methods(folder: str | os.PathLike, output: str | os.PathLike, model: s
 def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
     """The Markdown page: a table for every task and length that has rows."""
     devices = " and ".join(sorted({row["device"] for row in rows}))
-    title = ", ".join(about[key] for key in ("model", "weights", "dtype") if key in about)
+    named = [about[key] for key in ("model", "weights", "dtype") if key in about]
+    title = ", ".join(" and ".join(each) if isinstance(each, list) else each for each in named)
     parts = [HEAD.format(title=title, devices=devices)]
     for tokens in sorted({row["tokens"] for row in rows}):
         for task in DATASETS:
@@ -80,9 +81,9 @@ def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
 
 
 def _of_all(values: Sequence[Any]) -> Any:
-    """What all runs have in common, else the different values in the order in which they come."""
+    """What all runs say, None if they say nothing; else the different values in the order in which they come."""
     different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
-    return different[0] if len(different) == 1 else different
+    return different if len(different) > 1 else next(iter(different), None)
 
 
 def _samples(folder: Path) -> str:
