@@ -121,8 +121,10 @@ def test_runs_of_two_dtypes_are_named_in_the_page(tmp_path, model):
     for dtype in ("bfloat16", "float32"):
         write(runs, f"full-{dtype}", "full", [1.0] * 4, dtype=dtype, device="a GPU")
     store_methods(runs, tmp_path / "out", model)
-    assert (tmp_path / "out" / "methods.md").read_text().startswith(
-        "# Tiny-1M, dequantised from Q4_1, bfloat16 and float32\n"
+    assert (
+        (tmp_path / "out" / "methods.md")
+        .read_text()
+        .startswith("# Tiny-1M, dequantised from Q4_1, bfloat16 and float32\n")
     )
     assert json.loads((tmp_path / "out" / "methods.json").read_text())["metadata"]["pruner"] is None
 
