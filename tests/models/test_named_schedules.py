@@ -51,6 +51,8 @@ def test_what_is_not_there_is_named(folders):
     for pruner in (None, plain, "question_aware"):
         with pytest.raises(ValueError, match="--config"):
             tuned_name(pruner)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        tuned_name("nowhere")
     check_schedule_name("1.6")
     for bad in ("keep06", "1.6x", "-1", "3:2:1"):
         with pytest.raises(ValueError, match=bad):
