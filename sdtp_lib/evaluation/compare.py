@@ -16,8 +16,8 @@ from ..pruning.schedule import PruningSchedule
 from .answers import encode_record
 from .bootstrap import summarise
 from .llmlingua import Shorten
-from .longbench import measure
-from .methods import Pruners, make_scorer
+from .longbench import make_pruning, measure
+from .methods import Pruners
 from .paired_differences import paired_differences
 
 _NAME = re.compile(r"(?P<method>.+?)(?:-pool(?P<pool>\d+))?(?P<low>-low)?")
@@ -58,16 +58,16 @@ def compare(
         options: of `measure`.
 
     Raises:
-        ValueError: for an unknown method, before anything runs.
+        ValueError: as `make_pruning`, before anything runs.
     """
-    for method in methods:
-        make_scorer(read_row(method).method, pruner)
+    rows = {method: read_row(method) for method in methods}
+    schedules = {method: row.schedule for method, row in rows.items()} | dict(schedules or {})
+    for method, row in rows.items():
+        make_pruning(model, row.method, schedules[method], pruner, pool=row.pool)
     found, samples = {}, {}
-    for method in methods:
-        row = read_row(method)
-        schedule = (schedules or {}).get(method, row.schedule)
+    for method, row in rows.items():
         found[method], samples[method] = measure(
-            model, tokenizer, records, row.method, schedule, pruner, pool=row.pool, title=method, **options
+            model, tokenizer, records, row.method, schedules[method], pruner, pool=row.pool, title=method, **options
         )
     for method, cut in (shorten or {}).items():
         found[method], samples[method] = _shortened(model, tokenizer, records, cut, method, **options)

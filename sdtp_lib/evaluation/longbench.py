@@ -198,11 +198,15 @@ def check_names(
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     check_schedule_name(schedule)
+    _check_pool(method, pool)
+    check_given(pruner)
+
+
+def _check_pool(method: str, pool: int | None) -> None:
     if pool is not None:
         check_width("pool", pool)
     if pool not in (None, 1) and method in UNPOOLED:
         raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
-    check_given(pruner)
 
 
 def make_pruning(
@@ -225,6 +229,7 @@ def make_pruning(
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a `pool` that is none.
     """
     scorer = make_scorer(method, pruner, seed)
+    _check_pool(method, pool)
     if method == "full":
         return None
     if pool is not None:

@@ -29,6 +29,7 @@ from ..pruning.schedule import PruningSchedule
 from ..results import append_jsonl, check_resumable
 from ..scorers.blend import BlendScorer
 from ..scorers.pooled import PooledScorer
+from ..scorers.sentences import SentenceScorer
 from ..text_files import decode, parse_json
 from ..training.saliency import label
 
@@ -161,7 +162,7 @@ def run_settings(
 
     Args:
         scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share, a
-            pooled one by its width as well.
+            pooled one by its width as well, one of sentences by what ends them.
         code: further files that decide the samples, as in SCORING.
         details: further settings, such as seed and positions.
     """
@@ -180,4 +181,6 @@ def _weights(scorer: Any) -> str | list | None:
         return [scorer.share, _weights(scorer.first), _weights(scorer.second)]
     if isinstance(scorer, PooledScorer):
         return [scorer.width, _weights(scorer.scorer)]
+    if isinstance(scorer, SentenceScorer):
+        return [digest(scorer.ends, ()), _weights(scorer.scorer)]
     return fingerprint(scorer) if isinstance(scorer, nn.Module) else None

@@ -144,6 +144,7 @@ def _answers(claim: Claim, profile: str, stored: bool) -> Iterator[Evidence]:
 
 
 def _about(metadata: Mapping) -> tuple[Model, str]:
-    """Model and machine of a result file."""
-    machine = ", ".join(str(metadata[key]) for key in ("dtype", "device") if metadata.get(key))
+    """Model and machine of a result file, or its machines."""
+    said = [metadata[key] for key in ("dtype", "device") if metadata.get(key)]
+    machine = ", ".join(" and ".join(each) if isinstance(each, list) else str(each) for each in said)
     return model_of(metadata["model"]), machine

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ..pruning.schedule import PRESET_NAMES, TUNED_NAME, PruningSchedule, is_name
 from ..scorers.files import read_config
 from ..scorers.use import own_schedules
-from .shipped_pruners import pruner_folder
+from .shipped_pruners import check_given, pruner_folder
 
 
 def resolve_schedule(
@@ -29,10 +29,10 @@ def resolve_schedule(
     """
     layers = model.config.num_hidden_layers
     if isinstance(schedule, str) and TUNED_NAME.fullmatch(schedule):
-        own = _own(model, pruner)
-        if schedule not in own:
+        own, ratio = _own(model, pruner), f"{float(schedule):g}"  # 2.0 is asked of `sdtp tune`, and stored as 2
+        if ratio not in own:
             raise ValueError(f"the pruner has no schedule {schedule!r}; known: {', '.join((*own, *PRESET_NAMES))}")
-        schedule = own[schedule]
+        schedule = own[ratio]
     elif isinstance(schedule, str):
         schedule = PruningSchedule.named(schedule, layers)
     schedule.check_model(layers)
@@ -53,8 +53,9 @@ def tuned_name(pruner: str | os.PathLike | None) -> str:
 
     Raises:
         ValueError: if there is none, or the folder is damaged.
-        FileNotFoundError: if it lacks a file.
+        FileNotFoundError: if it is not there, or lacks a file.
     """
+    check_given(pruner)
     own = _of_folder(Path(pruner)) if pruner is not None and os.path.isdir(pruner) else {}
     if not own:
         raise ValueError("name a schedule (--config): there is no --pruner whose folder was tuned for one")

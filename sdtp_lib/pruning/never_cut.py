@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from operator import index
 
 import torch
@@ -58,6 +59,7 @@ class NamedTokens:
         return [[rank + shift for rank in ranks] for ranks, shift in zip(self.ranks, shifts, strict=True)]
 
 
+@dataclass(init=False, eq=False)
 class NeverCut:
     """What a caller names.
 
@@ -68,6 +70,10 @@ class NeverCut:
     Raises:
         ValueError: for anything else, a negative number among it.
     """
+
+    mask: Tensor | None
+    slices: list[slice]
+    places: Tensor
 
     def __init__(self, named: Keep | None = None):
         self.mask, self.slices, self.places = None, [], torch.zeros(0, dtype=torch.long)

@@ -41,6 +41,11 @@ class BlendScorer:
         """Whether one of the two does."""
         return any(getattr(scorer, "looks_at_positions", True) for scorer in (self.first, self.second))
 
+    @property
+    def reads_ids(self) -> bool:
+        """Whether one of the two does."""
+        return any(getattr(scorer, "reads_ids", False) for scorer in (self.first, self.second))
+
     def parts(self) -> list[tuple[Scorer, float]]:
         """The scorers that have a share, with it."""
         pairs = ((self.first, self.share), (self.second, 1 - self.share))

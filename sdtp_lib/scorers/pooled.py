@@ -39,6 +39,11 @@ class PooledScorer:
         """Whether the other scorer does."""
         return getattr(self.scorer, "looks_at_positions", True)
 
+    @property
+    def reads_ids(self) -> bool:
+        """Whether the other scorer does."""
+        return getattr(self.scorer, "reads_ids", False)
+
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens), float32."""
         scores, real = self.scorer.score(layer, hidden_states, context).float(), context.mask

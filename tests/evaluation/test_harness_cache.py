@@ -176,6 +176,16 @@ def test_blends_and_pools_are_told_apart_by_what_is_in_them():
     assert len({*texts}) == len(found)
 
 
+def test_tokens_that_are_never_cut_are_told_apart():
+    from sdtp_lib.evaluation.harness.cache import describe
+
+    def texts():
+        for keep in (None, [5], [6], slice(5, 6), slice(5, 9), slice(5, 9, 2), torch.eye(9)[:1] > 0, torch.eye(9) > 0):
+            yield json.dumps(describe(TokenPruning(SCHEDULE, make_pruner(), keep=keep).keep))
+
+    assert [*texts()] == [*texts()] and len({*texts()}) == 8
+
+
 def test_prompts_and_generation_settings_are_told_apart(tokenizer, tmp_path):
     lm = make(tokenizer, tmp_path / "answers")
 

@@ -11,8 +11,9 @@ from sdtp_lib import PruningSchedule, cli, paths
 from sdtp_lib.evaluation import answers, sample_files
 from sdtp_lib.evaluation.compare import compare
 from sdtp_lib.evaluation.longbench import evaluate, measure
-from sdtp_lib.evaluation.sample_files import SampleFile, sample_folder
+from sdtp_lib.evaluation.sample_files import SampleFile, run_settings, sample_folder
 from sdtp_lib.models import code_version
+from sdtp_lib.scorers.sentences import SentenceScorer
 from sdtp_lib.scorers.token_pruner import TokenPruner
 
 SCHEDULE = PruningSchedule(layers=(2, 4), keep_ratio=0.7, min_local_tokens=8)
@@ -124,6 +125,13 @@ def test_other_settings_are_refused_by_name(run, records, asked, tmp_path, chang
     with pytest.raises(ValueError, match=f"cannot resume: {name}.*delete .*random.jsonl to start over"):
         run(**changes)
     assert asked == [1] and (tmp_path / "random.jsonl").read_bytes() == before
+
+
+def test_sentences_are_told_apart_by_their_ends_and_by_what_scores_them(model):
+    pruners = [TokenPruner(32, SCHEDULE.layers).requires_grad_(False) for _ in range(2)]
+    scorers = [SentenceScorer(pruner, ends) for pruner in pruners for ends in ((3,), (3, 4))]
+    found = [run_settings(model, "own", SCHEDULE, scorer)["pruner"] for scorer in scorers]
+    assert len({*map(str, found)}) == 4
 
 
 def test_another_model_or_pruner_is_refused(model, records, tmp_path):

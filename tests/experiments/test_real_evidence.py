@@ -74,8 +74,9 @@ def test_a_pass_is_what_the_model_has_at_the_layers_and_is_read_again_from_its_f
     monkeypatch.setattr(full_passes, "token_saliency", None)  # no second pass
     again = full_pass(model, tokenizer, record, LAYERS, tmp_path)
     assert torch.equal(again.hidden, first.hidden) and torch.equal(again.evidence, first.evidence)
-    with pytest.raises(TypeError):  # other layers are
-        full_pass(model, tokenizer, record, (1, 2), tmp_path)
+    for other, layers in ((record, (1, 2)), (records["documents_qa"] | {"_id": record["_id"]}, LAYERS)):
+        with pytest.raises(TypeError):  # other layers, and another prompt under the same name, are
+            full_pass(model, tokenizer, other, layers, tmp_path)
 
 
 def test_shares_are_those_of_the_engine(asked, passed):

@@ -116,6 +116,20 @@ def test_rows_page_and_samples_tell_the_same(tmp_path, model):
     assert [json.loads(line)["row"] for line in lines] == ["full"] * 4 + ["own"] * 4
 
 
+def test_runs_of_two_dtypes_are_named_in_the_page(tmp_path, model):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for dtype in ("bfloat16", "float32"):
+        write(runs, f"full-{dtype}", "full", [1.0] * 4, dtype=dtype, device="a GPU")
+    store_methods(runs, tmp_path / "out", model)
+    assert (
+        (tmp_path / "out" / "methods.md")
+        .read_text()
+        .startswith("# Tiny-1M, dequantised from Q4_1, computed in bfloat16 and float32\n")
+    )
+    assert json.loads((tmp_path / "out" / "methods.json").read_text())["metadata"]["pruner"] is None
+
+
 def test_nothing_is_written_where_a_row_has_no_full_model_beside_it(tmp_path, model):
     runs = tmp_path / "runs"
     runs.mkdir()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from folders import run, save_model
 
+from sdtp_lib.evaluation.harness.arguments import load
 from sdtp_lib.evaluation.longbench import evaluate
 from sdtp_lib.experiments.tuning import command as tuning
 from sdtp_lib.experiments.tuning import loss_file
@@ -93,6 +94,9 @@ def test_every_command_takes_it_with_its_schedule_and_pooling(home, tuned, capsy
     network, _ = load_model(home / "model", "float32", "cpu")
     schedule = resolve_schedule("1.3", network, tuned)
     assert load_pruner(tuned, network, schedule)
+    for method in ("sdtp", "random"):
+        *_, pruning = load(home / "model", tuned, 1.3, method, device="cpu")
+        assert pruning.schedule == schedule
     status, said = run(capsys, "evaluate", "--tasks", "few_shot", "--method", "sdtp", "--schedule", "1.7", *model)
     assert status == 2 and "no schedule '1.7'; known: 1.2, 1.3" in said[0]
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from methods_file import write_methods
+from methods_file import methods_document, write_methods
 from result_files import latency_document, longbench_data, write_data, write_sweep
 
 from sdtp_lib import paths, results
@@ -115,6 +115,13 @@ def test_without_a_trained_pruner_in_its_table_the_real_model_was_not_run(demo):
     write_methods(needle={"full": 90.0, "attention": 60.0, "random": 16.0})
     assert find("stays close to the full model").status == Status.NOT_RUN
     assert find("last-window attention does better").status == "holds, measured on SmolLM2-135M"
+
+
+def test_a_table_measured_on_two_machines_names_both(demo):
+    document = methods_document(needle={"full": 90.0, "attention": 60.0, "random": 16.0})
+    document["metadata"] = {**document["metadata"], "device": ["a GPU", "a CPU"]}
+    results.write_json(paths.results("smollm2") / "methods.json", document)
+    assert find("last-window attention does better").evidence[0].machine == "float32, a GPU and a CPU"
 
 
 def test_notebooks_of_a_real_models_profile_are_real_rows(demo):

@@ -27,6 +27,7 @@ def test_a_tuned_folder_gives_its_schedules_and_its_pooling(folders):
     assert default_schedule(model, plain) == "paper" and default_schedule(model, plain, "keep07") == "keep07"
     for name, schedule in TUNED.items():
         assert resolve_schedule(name, model, tuned) == schedule
+        assert resolve_schedule(f"{name}0", model, tuned) == schedule
         assert width_of(load_pruner(tuned, model, schedule)) == 7
     assert load_pruner(plain, model, TUNED["1.6"]).kind == "mlp"
 
@@ -50,6 +51,8 @@ def test_what_is_not_there_is_named(folders):
     for pruner in (None, plain, "question_aware"):
         with pytest.raises(ValueError, match="--config"):
             tuned_name(pruner)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        tuned_name("nowhere")
     check_schedule_name("1.6")
     for bad in ("keep06", "1.6x", "-1", "3:2:1"):
         with pytest.raises(ValueError, match=bad):

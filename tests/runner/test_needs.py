@@ -1,5 +1,6 @@
 """What a profile needs besides the repository is asked for before anything runs; another model can be named for all."""
 
+import papermill
 import pytest
 from small_notebooks import small_repository, write_notebook
 
@@ -71,3 +72,10 @@ def test_several_models_of_one_notebook_are_all_replaced(ran):
 def test_a_model_folder_that_is_not_there_is_refused(ran, capsys, folder):
     assert cli.main(["reproduce", "--profile", "real", "--model", folder]) == 2
     assert capsys.readouterr().err == f"sdtp: error: model folder {folder} does not exist\n" and not ran
+
+
+def test_what_a_real_models_profile_calls_sdtp_is_the_papers_module():
+    """Without a name it would be the question-aware pruner, which the paper does not have."""
+    for job in plan("smollm2"):
+        known = papermill.inspect_notebook(str(job.notebook))
+        assert "pruner_folder" not in known or job.parameters["pruner_folder"] == "paper", job.notebook

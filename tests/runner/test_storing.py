@@ -11,7 +11,7 @@ from small_notebooks import small_repository, write_notebook
 from sdtp_lib import cli, paths, results
 from sdtp_lib.latency import sweep_points
 from sdtp_lib.models import code_version
-from sdtp_lib.runner import reproduce
+from sdtp_lib.runner import reproduce, storing
 from sdtp_lib.runner.profiles import plan
 from sdtp_lib.runner.storing import MARKER
 
@@ -131,6 +131,12 @@ def test_storing_all_leaves_alone_what_no_notebook_made(repository, quick):
     reproduce.reproduce("demo", store=True)
     assert all((repository / name).exists() for name in (*kept, "results/demo/methods.json"))
     assert not any((repository / name).exists() for name in (*gone, "results/demo/older.json"))
+
+
+def test_what_was_stored_by_hand_would_stay():
+    """A whole store of the profile would remove files that do not say that no notebook made them."""
+    for stem in ("evidence", "methods"):
+        assert storing._is_made_otherwise(paths.stored(paths.RESULTS, "smollm2") / f"{stem}.json"), stem
 
 
 def test_storing_one_notebook_leaves_the_others_alone(repository, quick):

@@ -10,6 +10,8 @@ from small_records import small_tokenizer
 from sdtp_lib.evaluation.oracle import OracleScorer
 from sdtp_lib.pruning.context import TokenPruning
 from sdtp_lib.pruning.scoring import ScoringContext
+from sdtp_lib.scorers.blend import BlendScorer
+from sdtp_lib.scorers.pooled import PooledScorer
 from sdtp_lib.scorers.sentences import SentenceScorer, sentence_ends
 from sdtp_lib.scorers.simple import RandomScorer
 
@@ -63,6 +65,14 @@ def test_the_engine_keeps_whole_sentences_of_what_is_present_in_every_row():
         for layer, kept in alone.kept_positions.items():
             shifted = kept[0] + ids.shape[1] - count
             assert shifted.tolist() == [x for x in together.kept_positions[layer][row].tolist() if x >= 0]
+
+
+@pytest.mark.parametrize("around", [lambda each: PooledScorer(each, 3), lambda each: BlendScorer(RandomScorer(), each)])
+def test_sentences_may_be_pooled_and_blended(around):
+    model, (ids, _) = tiny_model(), random_prompts((40,))
+    with TokenPruning(schedule_of(0.5), around(SentenceScorer(RandomScorer(), (5, 6, 7))))(model) as trace:
+        generate(model, ids, torch.ones_like(ids), 2)
+    assert trace.pruned
 
 
 def test_a_scorer_is_handed_the_ids_of_the_tokens_that_are_left():

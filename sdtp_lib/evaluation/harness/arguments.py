@@ -86,11 +86,10 @@ def load(
     if device == HARNESS_DEVICE and not torch.cuda.is_available():
         device = None
     model, tokenizer = load_with_tokenizer(str(pretrained), dtype, device, None if revision is None else str(revision))
-    trained = None
+    trained, stages = None, resolve_schedule("none" if method == "full" else schedule, model, pruner)
     if method == "sdtp":
-        schedule = resolve_schedule(schedule, model, pruner)
-        trained = load_pruner(pruner, model, schedule, seed, any_model)
+        trained = load_pruner(pruner, model, stages, seed, any_model)
         if chat_template is not None:
             used = chat_template and uses_template(tokenizer)
             warn_of_other_template(trained, template_digest(tokenizer, used))
-    return model, tokenizer, make_pruning(model, method, schedule, trained, seed, positions)
+    return model, tokenizer, make_pruning(model, method, stages, trained, seed, positions)

@@ -23,7 +23,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
 from lm_eval.models.utils import normalize_gen_kwargs
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import Failed
@@ -140,6 +140,10 @@ def describe(value: Any) -> Any:
         return value
     if isinstance(value, torch.dtype | torch.device | os.PathLike):
         return str(value)
+    if isinstance(value, Tensor):
+        return [str(value.dtype), value.tolist()]
+    if isinstance(value, slice):
+        return ["slice", value.start, value.stop, value.step]
     if isinstance(value, Mapping):
         return {str(key): describe(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -87,21 +87,21 @@ def full_pass(
     """The pass over one record, from `<_id>.safetensors` in `folder`, or made now and written there.
 
     Args:
-        layers: 0-based; a file with others is made anew.
+        layers: 0-based; a file with others, or of another prompt or answer, is made anew.
+        folder: of this model's passes alone.
     """
-    path, names = Path(folder) / f"{record['_id']}.safetensors", torch.tensor(layers)
-    known = load_file(path) if path.exists() else {}
-    if not known or known["layers"].tolist() != [*layers]:
-        known = {"layers": names, **_run(model, tokenizer, record, layers)}
-        write_bytes(path, save(known))
-    known["layers"] = tuple(layers)
-    return FullPass(**known)
-
-
-def _run(model, tokenizer, record: dict, layers: Sequence[int]) -> dict[str, Tensor]:
-    chat = in_chat(tokenizer, record)
+    path, chat = Path(folder) / f"{record['_id']}.safetensors", in_chat(tokenizer, record)
     text, ids, _ = encode_record(model, tokenizer, record)
     answer = encode_answer(tokenizer, record, text, chat)
+    asked = {"layers": torch.tensor(layers), "ids": torch.tensor([*ids, *answer])}
+    known = load_file(path) if path.exists() else {}
+    if any(name not in known or not torch.equal(known[name], each) for name, each in asked.items()):
+        known = {**asked, **_run(model, ids, answer, layers), **places(tokenizer, record, text, chat)}
+        write_bytes(path, save(known))
+    return FullPass(tuple(layers), **{name: each for name, each in known.items() if name not in asked})
+
+
+def _run(model, ids: Sequence[int], answer: Sequence[int], layers: Sequence[int]) -> dict[str, Tensor]:
     adapter, hidden = ModelAdapter.of(model), {}
 
     def capture(layer: int, module, args: tuple) -> None:
@@ -115,7 +115,6 @@ def _run(model, tokenizer, record: dict, layers: Sequence[int]) -> dict[str, Ten
         saliency = token_saliency(model, whole, torch.ones_like(whole), asked, layers)[0, :, : len(ids)]
     return {
         "hidden": torch.stack([hidden[layer] for layer in layers]).float(), "saliency": saliency.cpu().contiguous(),
-        **places(tokenizer, record, text, chat),
     }  # fmt: skip
 
 

@@ -75,8 +75,9 @@ def store_methods(
 def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any], note: str = "") -> str:
     """The Markdown page: a table for every task and length that has rows."""
     devices = " and ".join(sorted({row["device"] for row in rows}))
-    title = f"{about.get('weights', about['model'])}, computed in {about['dtype']}"
-    parts = [HEAD.format(title=title, devices=devices), *([f"{note}\n"] if note else [])]
+    dtypes = about["dtype"] if isinstance(about["dtype"], list) else [about["dtype"]]
+    title = f"{about.get('weights', about['model'])}, computed in {' and '.join(dtypes)}"
+    parts = [HEAD.format(title=title, devices=devices), *([note + "\n"] if note else [])]
     for tokens in sorted({row["tokens"] for row in rows}):
         for task in DATASETS:
             if any(row["tokens"] == tokens and row["task"] == task for row in rows):
@@ -85,9 +86,9 @@ def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any], note: str = 
 
 
 def _of_all(values: Sequence[Any]) -> Any:
-    """What all runs have in common, else the different values in the order in which they come."""
+    """What all runs say, None if they say nothing; else the different values in the order in which they come."""
     different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
-    return different[0] if len(different) == 1 else different
+    return different if len(different) > 1 else next(iter(different), None)
 
 
 def _samples(folder: Path) -> str:
