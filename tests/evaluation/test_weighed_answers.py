@@ -78,7 +78,7 @@ def test_pooled_scores_keep_other_tokens(model, tokenizer, records):
     options = {"schedule": SCHEDULE, "batch_size": 3}
     plain, pooled = (measure(model, tokenizer, records, "random", pool=pool, **options)[1] for pool in (1, 7))
     assert [sample["nll"] for sample in plain] != [sample["nll"] for sample in pooled]
-    with pytest.raises(ValueError, match="width must be an odd whole number, 1 or more, got 4"):
+    with pytest.raises(ValueError, match="pool must be an odd whole number, 1 or more, got 4"):
         measure(model, tokenizer, records, "random", pool=4, **options)
 
 
