@@ -21,6 +21,7 @@ reproduce: install ## every notebook with the demo profile, two at a time but fo
 # make store PROFILE=demo [ONLY=06] [MODEL=folder] [JOBS=1] [RESUME=1]
 store: install ## run a profile from a tree without changes, then renew results/PROFILE and figures/PROFILE, and nothing else does
 	@$(if $(PROFILE),,echo "name the profile: make store PROFILE=demo" >&2; exit 2)
+	@$(if $(word 2,$(ONLY)),echo "ONLY takes one notebook: make store PROFILE=$(PROFILE) ONLY=06" >&2; exit 2)
 	$(BIN)/sdtp reproduce --store --profile $(PROFILE) --jobs $(or $(JOBS),1) $(addprefix --only ,$(ONLY)) \
 	  $(addprefix --model ,$(MODEL)) $(if $(RESUME),--resume)
 
