@@ -127,6 +127,18 @@ def generate(model, ids, mask, steps=4, **options):
     return out.sequences[:, ids.shape[1] :], torch.stack(out.logits, dim=1)
 
 
+def assert_rows_keep_what_they_keep_alone(model, pruning, ids, mask):
+    """Each row of a left-padded batch, filler apart, keeps at every stage the tokens that it keeps by itself."""
+    with pruning(model) as together:
+        generate(model, ids, mask, 2)
+    for row, count in enumerate(mask.sum(1).tolist()):
+        with pruning(model) as alone:
+            generate(model, ids[row : row + 1, -count:], mask[row : row + 1, -count:], 2)
+        for layer, kept in alone.kept_positions.items():
+            shifted = kept[0] + ids.shape[1] - count
+            assert shifted.tolist() == [x for x in together.kept_positions[layer][row].tolist() if x >= 0]
+
+
 def close(ours, reference):
     """Whether the largest difference is within float32 rounding of the largest value."""
     return (ours - reference).abs().max() / reference.abs().max() < TOLERANCE

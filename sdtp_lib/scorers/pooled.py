@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..pruning.scoring import Scorer, ScoringContext
+from .around import AroundScorer
 
 
 @dataclass(frozen=True)
-class PooledScorer:
+class PooledScorer(AroundScorer):
     """The mean of another scorer's scores over the `width` tokens around each that are still present.
 
     A score of single tokens may keep most of a fact and drop the token that decides; a mean keeps runs of tokens.
@@ -26,23 +27,12 @@ class PooledScorer:
         ValueError: for a width that is even or below 1, or a scorer that must be shown answers, such as the oracle.
     """
 
-    scorer: Scorer
     width: int = 9
 
     def __post_init__(self):
         check_width("width", self.width)
         if hasattr(self.scorer, "show"):
             raise ValueError("a scorer that is shown the answers cannot be pooled")
-
-    @property
-    def looks_at_positions(self) -> bool:
-        """Whether the other scorer does."""
-        return getattr(self.scorer, "looks_at_positions", True)
-
-    @property
-    def reads_ids(self) -> bool:
-        """Whether the other scorer does."""
-        return getattr(self.scorer, "reads_ids", False)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens), float32."""
@@ -54,15 +44,9 @@ class PooledScorer:
         # A token on a pad has no neighbours; one whose own score is not finite keeps it, so that the engine notices.
         return torch.where(scores.isfinite(), pooled / count.clamp(min=0.5 / self.width), scores)
 
-    def check(self, hidden_size: int, layers: tuple[int, ...]) -> None:
-        """Raise ValueError unless the other scorer fits the model, as far as it can tell."""
-        if hasattr(self.scorer, "check"):
-            self.scorer.check(hidden_size, layers)
-
     def flops(self, tokens: int) -> int:
         """FLOPs of scoring `tokens` tokens at one layer: the other scorer's, and the sums."""
-        own = self.scorer.flops(tokens) if hasattr(self.scorer, "flops") else 0
-        return own + tokens * self.width
+        return super().flops(tokens) + tokens * self.width
 
 
 def pooled(scorer: Scorer, width: int) -> Scorer:

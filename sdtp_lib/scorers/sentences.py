@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..pruning.scoring import Scorer, ScoringContext
+from ..pruning.scoring import ScoringContext
+from .around import AroundScorer
 
 END = re.compile(r"""[.!?]["”’')\]]*$|\n""")  # in the text of a token that ends a sentence, or a line
 
 
 @dataclass(frozen=True)
-class SentenceScorer:
+class SentenceScorer(AroundScorer):
     """Every token of a sentence gets the highest of another scorer's scores in it.
 
     Sentences are counted among the tokens present, so one that lost the token which ends it runs into the next one.
@@ -29,7 +30,6 @@ class SentenceScorer:
         ValueError: without ends, or for a scorer that must be shown answers, such as the oracle.
     """
 
-    scorer: Scorer
     ends: tuple[int, ...]
 
     reads_ids = True
@@ -39,11 +39,6 @@ class SentenceScorer:
             raise ValueError("no token ends a sentence, so there are no sentences to keep together")
         if hasattr(self.scorer, "show"):
             raise ValueError("a scorer that is shown the answers cannot be taken sentence by sentence")
-
-    @property
-    def looks_at_positions(self) -> bool:
-        """Whether the other scorer does."""
-        return getattr(self.scorer, "looks_at_positions", True)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens), float32.
@@ -61,14 +56,9 @@ class SentenceScorer:
         # A score that is not finite stays as it is, so that the engine notices.
         return torch.where(scores.isfinite(), highest.gather(1, sentence), scores)
 
-    def check(self, hidden_size: int, layers: tuple[int, ...]) -> None:
-        """Raise ValueError unless the other scorer fits the model, as far as it can tell."""
-        if hasattr(self.scorer, "check"):
-            self.scorer.check(hidden_size, layers)
-
     def flops(self, tokens: int) -> int:
         """FLOPs of scoring `tokens` tokens at one layer: the other scorer's, and a comparison each."""
-        return (self.scorer.flops(tokens) if hasattr(self.scorer, "flops") else 0) + tokens
+        return super().flops(tokens) + tokens
 
 
 def sentence_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..pruning.scoring import ScoringContext
 from .attention import attention
+from .token_pruner import positive
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class StrongestHeadScorer:
     window: int = 32
 
     def __post_init__(self):
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
-            raise ValueError(f"window must be a whole number, 1 or more, got {self.window!r}")
+        positive("window", self.window)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens).

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import generate, random_prompts, schedule_of, tiny_model, tiny_pruner
+from helpers import assert_rows_keep_what_they_keep_alone, random_prompts, schedule_of, tiny_model, tiny_pruner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,14 +49,7 @@ def test_a_padded_batch_keeps_what_each_row_keeps_alone():
     model, schedule = tiny_model(), schedule_of(0.5)
     pruning = TokenPruning(schedule, PooledScorer(tiny_pruner(schedule.layers), 5))
     ids, mask = random_prompts((40, 23, 31))
-    with pruning(model) as together:
-        generate(model, ids, mask, 2)
-    for row, count in enumerate(mask.sum(1).tolist()):
-        with pruning(model) as alone:
-            generate(model, ids[row : row + 1, -count:], mask[row : row + 1, -count:], 2)
-        for layer, kept in alone.kept_positions.items():
-            shifted = kept[0] + ids.shape[1] - count
-            assert shifted.tolist() == [x for x in together.kept_positions[layer][row].tolist() if x >= 0]
+    assert_rows_keep_what_they_keep_alone(model, pruning, ids, mask)
 
 
 def test_bad_input_is_named():

@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from helpers import generate, random_prompts, schedule_of, tiny_model, tiny_pruner
+from helpers import (
+    assert_rows_keep_what_they_keep_alone,
+    generate,
+    random_prompts,
+    schedule_of,
+    tiny_model,
+    tiny_pruner,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from small_records import small_tokenizer
@@ -57,14 +64,7 @@ def test_the_engine_keeps_whole_sentences_of_what_is_present_in_every_row():
     model, schedule = tiny_model(), schedule_of(0.5)
     pruning = TokenPruning(schedule, SentenceScorer(RandomScorer(), (5, 6, 7, 8, 9, 10, 11)))
     ids, mask = random_prompts((40, 23, 31))
-    with pruning(model) as together:
-        generate(model, ids, mask, 2)
-    for row, count in enumerate(mask.sum(1).tolist()):
-        with pruning(model) as alone:
-            generate(model, ids[row : row + 1, -count:], mask[row : row + 1, -count:], 2)
-        for layer, kept in alone.kept_positions.items():
-            shifted = kept[0] + ids.shape[1] - count
-            assert shifted.tolist() == [x for x in together.kept_positions[layer][row].tolist() if x >= 0]
+    assert_rows_keep_what_they_keep_alone(model, pruning, ids, mask)
 
 
 @pytest.mark.parametrize("around", [lambda each: PooledScorer(each, 3), lambda each: BlendScorer(RandomScorer(), each)])

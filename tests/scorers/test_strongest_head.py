@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import generate, random_prompts, schedule_of, tiny_model
+from helpers import assert_rows_keep_what_they_keep_alone, random_prompts, schedule_of, tiny_model
 
 from sdtp_lib.pruning.context import TokenPruning
 from sdtp_lib.pruning.families import ModelAdapter
@@ -27,14 +27,7 @@ def test_it_is_the_most_that_the_model_itself_pays():
 def test_a_padded_batch_keeps_what_each_row_keeps_alone():
     model, pruning = tiny_model(), TokenPruning(schedule_of(0.5), StrongestHeadScorer(6))
     ids, mask = random_prompts((40, 5, 31))  # the second row is shorter than the window
-    with pruning(model) as together:
-        generate(model, ids, mask, 2)
-    for row, count in enumerate(mask.sum(1).tolist()):
-        with pruning(model) as alone:
-            generate(model, ids[row : row + 1, -count:], mask[row : row + 1, -count:], 2)
-        for layer, kept in alone.kept_positions.items():
-            shifted = kept[0] + ids.shape[1] - count
-            assert shifted.tolist() == [x for x in together.kept_positions[layer][row].tolist() if x >= 0]
+    assert_rows_keep_what_they_keep_alone(model, pruning, ids, mask)
 
 
 @pytest.mark.parametrize("window", [0, -1, True, 1.5])
