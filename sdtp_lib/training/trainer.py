@@ -143,6 +143,7 @@ class Trainer:
             torch.manual_seed(recipe.seed)
             self.pruner = new_pruner(self.adapter.hidden_size, schedule, recipe).to(model.device)
         self.optimizer = torch.optim.AdamW(self.pruner.parameters(), lr=recipe.lr, weight_decay=0.01)
+        self.states = states
         self.objective = self.workers.parallel(Objective(model, self.pruner, schedule, recipe, self.rows, states))
         self.history: list[dict] = []
 
@@ -173,7 +174,8 @@ class Trainer:
 
     def finish(self) -> None:
         """Write what the training gave: history, pruner and its record; the checkpoint goes."""
-        correlation = held_out_correlation(self.model, self.pruner, self.held_out, self.schedule.layers, self.rows)
+        layers, rows = self.schedule.layers, self.rows
+        correlation = held_out_correlation(self.model, self.pruner, self.held_out, layers, rows, self.states)
         self.write_history()
         held = {"samples": [s.id for s in self.held_out], "rank_correlation": [round(x, 6) for x in correlation]}
         self.pruner.record = {**self.settings, "steps": len(self.batches), "held_out": held}

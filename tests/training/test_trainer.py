@@ -265,3 +265,15 @@ def test_states_are_kept_where_all_of_them_fit(model, marks, monkeypatch):
     assert sum(kept.nbytes for kept in states.known.values()) == needed
     monkeypatch.setattr("sdtp_lib.training.hidden_states.MOST_BYTES", needed - 1)
     assert KeptStates.if_all_fit(model, LAYERS, marks.samples) is None
+
+
+def test_what_is_held_out_is_read_once_for_all_runs(model, marks, tmp_path):
+    plain = trainer(model, marks, tmp_path / "plain")
+    plain.run()
+    states, runs = KeptStates(model, LAYERS), []
+    kept = Trainer(model, marks, SCHEDULE, plain.recipe, tmp_path / "kept", states)
+    kept.run()
+    with_hook = model.model.layers[0].register_forward_pre_hook(lambda *_: runs.append(1))
+    again = held_out_correlation(model, plain.pruner, kept.held_out, LAYERS, [1, 2], states)
+    with_hook.remove()
+    assert not runs and again == held_out_correlation(model, plain.pruner, plain.held_out, LAYERS, [1, 2])
