@@ -1,14 +1,8 @@
-"""Several methods on the same records: what `bootstrap.table1` shows, and the differences from the full model.
-
-A method's name may say more than which score it is: `-low` at its end takes the `low` preset instead of `paper`, and
-`-pool7` before that pools every score over 7 neighbours, as in `attention-pool7`.
-"""
+"""Several methods on the same records: what `bootstrap.table1` shows, and the differences from the full model."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,19 +11,8 @@ from .answers import encode_record
 from .bootstrap import summarise
 from .llmlingua import Shorten
 from .longbench import make_pruning, measure
-from .methods import Pruners
+from .methods import Pruners, read_row
 from .paired_differences import paired_differences
-
-_NAME = re.compile(r"(?P<method>.+?)(?:-pool(?P<pool>\d+))?(?P<low>-low)?")
-
-
-class Row(NamedTuple):
-    """What a row's name says: the method, the name of its schedule, and how many neighbours scores are pooled over."""
-
-    method: str
-    schedule: str
-    pool: int | None
-
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")
 
@@ -52,7 +35,7 @@ def compare(
     Args:
         records: LongBench records, of any number of datasets.
         pruner: see `make_scorer`.
-        methods: names of METHODS, or those of the pruners; with what is behind them, see above.
+        methods: names of METHODS, or those of the pruners; with what is behind them, see `methods.read_row`.
         schedules: method -> schedule, where it should be another one.
         shorten: further methods by name that shorten the records for the full model, as `llmlingua.at_budget` gives.
         options: of `measure`.
@@ -87,9 +70,3 @@ def _shortened(
     lengths = [len(encode_record(model, tokenizer, record, **asked)[1]) for record in records]
     samples = [{**sample, "prompt_tokens": length} for sample, length in zip(samples, lengths, strict=True)]
     return summarise(samples, options.get("seed", 0)), samples
-
-
-def read_row(name: str) -> Row:
-    """What a row's name says: ("attention", "low", 7) of "attention-pool7-low", ("sdtp", "paper", None) of "sdtp"."""
-    found = _NAME.fullmatch(name)
-    return Row(found["method"], "low" if found["low"] else "paper", int(found["pool"]) if found["pool"] else None)

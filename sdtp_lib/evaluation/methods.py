@@ -1,9 +1,15 @@
-"""The methods that tables compare: the full model, the pruner, every training-free score, and the oracle."""
+"""The methods that tables compare: the full model, the pruner, every training-free score, and the oracle.
+
+A row's name may say more than which score it is: `-low` at its end takes the `low` preset instead of `paper`, and
+`-pool7` before that pools every score over 7 neighbours, as in `attention-pool7`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -27,8 +33,22 @@ BASELINES: dict[str, Callable[..., Scorer]] = {
 METHODS = ("full", "sdtp", *BASELINES, "oracle")
 UNPOOLED = {"full": "scores no tokens", "oracle": "must be shown the answers"}  # why their scores cannot be pooled
 
-
+_NAME = re.compile(r"(?P<method>.+?)(?:-pool(?P<pool>\d+))?(?P<low>-low)?")
 Pruners = Scorer | Mapping[str, Scorer] | None
+
+
+class Row(NamedTuple):
+    """What a row's name says: the method, the name of its schedule, and how many neighbours scores are pooled over."""
+
+    method: str
+    schedule: str
+    pool: int | None
+
+
+def read_row(name: str) -> Row:
+    """What a row's name says: ("attention", "low", 7) of "attention-pool7-low", ("sdtp", "paper", None) of "sdtp"."""
+    found = _NAME.fullmatch(name)
+    return Row(found["method"], "low" if found["low"] else "paper", int(found["pool"]) if found["pool"] else None)
 
 
 def load_pruners(
@@ -37,11 +57,11 @@ def load_pruners(
     """The pruners of methods by name: of `sdtp` that of `folder`, of a design that which is shipped for the model.
 
     Args:
-        methods: names, as `evaluation.compare` reads them; those that need no pruner are passed over.
+        methods: names, as `read_row` reads them; those that need no pruner are passed over.
         folder, model, schedule: see `models.load_pruner`, and what it raises.
     """
     places = {"sdtp": folder, **{design: design for design in DESIGNS}}
-    names = dict.fromkeys(name.partition("-")[0] for name in methods)
+    names = dict.fromkeys(read_row(name).method for name in methods)
     return {name: load_pruner(places[name], model, schedule) for name in names if name in places}
 
 

@@ -15,9 +15,8 @@ from tqdm import tqdm
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation.bootstrap import mean_nll
-from ..evaluation.compare import read_row
 from ..evaluation.longbench import measure
-from ..evaluation.methods import Pruners
+from ..evaluation.methods import Pruners, read_row
 from ..evaluation.paired_differences import paired_differences
 from ..latency.flops import schedule_flops
 from ..markdown import Markdown
@@ -53,7 +52,7 @@ def quality(
         pruner: see `evaluation.methods.make_scorer`; with a scorer for every layer that is cut.
         full: samples of the full model, for `against_full`.
         options: of `measure`; a point may bring its own `positions`. Its `method` may say how many neighbours scores
-            are pooled over, as `evaluation.compare.read_row` reads it.
+            are pooled over, as `evaluation.methods.read_row` reads it.
 
     Returns:
         The points, the schedule as plain values, with `score` (0 to 100), `ci95`, `n`, `flops` (share of the full

@@ -13,10 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper
 from ..evaluation.answers import encode_record
-from ..evaluation.compare import read_row
 from ..evaluation.llmlingua import Shorten
 from ..evaluation.longbench import make_pruning
-from ..evaluation.methods import Pruners
+from ..evaluation.methods import Pruners, read_row
 from ..latency.sweep_plan import Context, run_under, take_turns
 from ..latency.timing import Run
 from ..markdown import Markdown, paper_ours

@@ -4,8 +4,7 @@ import pytest
 
 from sdtp_lib.evaluation import methods
 from sdtp_lib.evaluation.bootstrap import mean_nll, summarise
-from sdtp_lib.evaluation.compare import read_row
-from sdtp_lib.evaluation.methods import make_scorer
+from sdtp_lib.evaluation.methods import make_scorer, read_row
 from sdtp_lib.evaluation.paired_differences import paired_differences
 from sdtp_lib.scorers.simple import RandomScorer
 from sdtp_lib.tables.report import longbench_table, scores_table
