@@ -4,3 +4,4 @@ MODES = ("prefill", "end2end")  # of a latency sweep
 DECODES = ("sdpa", "grouped")  # attention of decode steps
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # rules of transformers
 DTYPES = ("auto", "bfloat16", "float16", "float32")  # of a model's weights; auto is resolved in models/dtypes.py
+SENTENCES = "sentences"  # how scores are pooled, in place of a number of neighbours; see scorers/pooling.py

@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from ..options import DECODES, DEVICE_MAPS, DTYPES, MODES
+from ..options import DECODES, DEVICE_MAPS, DTYPES, MODES, SENTENCES
 from ..pruning.schedule import PRESET_NAMES, is_name
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
 SMALLEST = {
     "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
-    "limit": 1, "tokens": 64, "pool": 1, "new_tokens": 1, "jobs": 1,
+    "limit": 1, "tokens": 64, "new_tokens": 1, "jobs": 1,
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
@@ -115,6 +115,12 @@ def _config(text: str) -> str:
     return text
 
 
+def _pool(text: str) -> int | str:
+    if text != SENTENCES and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an odd whole number nor {SENTENCES!r}")
+    return text if text == SENTENCES else int(text)
+
+
 def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
     known = f"a schedule: {', '.join(PRESET_NAMES)} (the full model); or such as 1.6, if --pruner was tuned for it"
@@ -141,8 +147,11 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
     parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
     _schedule(parser, "paper")
-    near = "every score is the mean of so many neighbours', an odd number; by default as the pruner says, else 1"
-    parser.add_argument("--pool", type=int, default=None, metavar="W", help=near)
+    near = (
+        "every score is the mean of W neighbours', an odd number, or the highest of its sentence; by default as the "
+        "pruner says, else 1"
+    )
+    parser.add_argument("--pool", type=_pool, default=None, metavar=f"W|{SENTENCES}", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
     _any_model(parser)

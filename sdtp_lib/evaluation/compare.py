@@ -46,7 +46,7 @@ def compare(
     rows = {method: read_row(method) for method in methods}
     schedules = {method: row.schedule for method, row in rows.items()} | dict(schedules or {})
     for method, row in rows.items():
-        make_pruning(model, row.method, schedules[method], pruner, pool=row.pool)
+        make_pruning(model, row.method, schedules[method], pruner, pool=row.pool, tokenizer=tokenizer)
     found, samples = {}, {}
     for method, row in rows.items():
         found[method], samples[method] = measure(

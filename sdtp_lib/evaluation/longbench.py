@@ -19,9 +19,11 @@ from ..models.named_schedules import check_schedule_name, default_schedule, reso
 from ..models.placement import check_placement
 from ..models.shipped_pruners import check_given
 from ..models.workers import Workers
+from ..options import SENTENCES
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
-from ..scorers.pooled import check_width, pooled, width_of
+from ..scorers.pooling import Pool, check_pool, pool_of, pooled
+from ..scorers.sentences import sentence_ends
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
 from .answers import check_batch_size, score_records, used_template
@@ -47,7 +49,7 @@ def evaluate(
     data: str | os.PathLike | None = None,
     tokens: int | None = None,
     positions: str = "original",
-    pool: int | None = None,
+    pool: Pool | None = None,
     chat_template: bool | None = None,
     dtype: str = "auto",
     device: str | torch.device | None = None,
@@ -136,7 +138,7 @@ def evaluate(
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
         method=method, tasks=names, limit=limit, tokens=asked.tokens, batch_size=batch_size, positions=positions,
-        pool=width_of(scorer) if pool is None else pool, records_digest=records_digest(records),
+        pool=pool_of(scorer) if pool is None else pool, records_digest=records_digest(records),
         chat_template=used_template(tokenizer, records, chat),
         **asked.origin,
     )  # fmt: skip
@@ -150,7 +152,7 @@ def evaluate(
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
     schedule: str | PruningSchedule = "paper", pruner: Pruners = None, *, seed: int = 0,
-    positions: str = "original", pool: int | None = None, chat_template: bool | None = None,
+    positions: str = "original", pool: Pool | None = None, chat_template: bool | None = None,
     folder: str | os.PathLike | None = None, resume: bool = True,
     title: str | None = None, workers: Workers | None = None, **options,
 ) -> tuple[dict, list[dict]]:  # fmt: skip
@@ -171,7 +173,8 @@ def measure(
     Raises:
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
-    pruning, file, title = make_pruning(model, method, schedule, pruner, seed, positions, pool), None, title or method
+    pruning = make_pruning(model, method, schedule, pruner, seed, positions, pool, tokenizer)
+    file, title = None, title or method
     workers, template = workers or Workers(), used_template(tokenizer, records, chat_template)
     if workers.main and pruning:
         warn_of_other_template(make_scorer(method, pruner, seed), template)
@@ -187,7 +190,7 @@ def measure(
 
 
 def check_names(
-    method: str, schedule: str | PruningSchedule | None, pruner: str | os.PathLike | None, pool: int | None = None
+    method: str, schedule: str | PruningSchedule | None, pruner: str | os.PathLike | None, pool: Pool | None = None
 ) -> None:
     """Refuse what can be refused before a model is loaded.
 
@@ -202,9 +205,9 @@ def check_names(
     check_given(pruner)
 
 
-def _check_pool(method: str, pool: int | None) -> None:
+def _check_pool(method: str, pool: Pool | None) -> None:
     if pool is not None:
-        check_width("pool", pool)
+        check_pool("pool", pool)
     if pool not in (None, 1) and method in UNPOOLED:
         raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
 
@@ -216,14 +219,16 @@ def make_pruning(
     pruner: Pruners = None,
     seed: int = 0,
     positions: str = "original",
-    pool: int | None = None,
+    pool: Pool | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> TokenPruning | None:
     """How `method` prunes the model's prompts; None for `full`.
 
     Args:
         pruner: see `make_scorer`.
-        pool: every score is the mean of so many neighbours', see `PooledScorer`; None leaves a pruner pooled as its
-            folder says, and any other scorer alone.
+        pool: how scores are pooled, see `scorers.pooling`; None leaves a pruner pooled as its folder says, and any
+            other scorer alone.
+        tokenizer: tells where sentences end, for a `pool` of sentences.
 
     Raises:
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a `pool` that is none.
@@ -233,5 +238,5 @@ def make_pruning(
     if method == "full":
         return None
     if pool is not None:
-        scorer = pooled(scorer, pool)
+        scorer = pooled(scorer, pool, sentence_ends(tokenizer) if pool == SENTENCES and tokenizer else ())
     return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)

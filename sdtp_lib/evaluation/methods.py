@@ -1,7 +1,7 @@
 """The methods that tables compare: the full model, the pruner, every training-free score, and the oracle.
 
 A row's name may say more than which score it is: `-low` at its end takes the `low` preset instead of `paper`, and
-`-pool7` before that pools every score over 7 neighbours, as in `attention-pool7`.
+`-pool7` before that pools every score over 7 neighbours, as in `attention-pool7`, `-sentences` sentence by sentence.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 
 from ..models.loading import load_pruner
 from ..models.shipped_pruners import DESIGNS
+from ..options import SENTENCES
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.attention import CumulativeAttentionScorer, LastWindowAttentionScorer
+from ..scorers.pooling import Pool
 from ..scorers.simple import HiddenNormScorer, RandomScorer, RecencyScorer
 from ..scorers.strongest_head import StrongestHeadScorer
 from .oracle import OracleScorer
@@ -33,22 +35,23 @@ BASELINES: dict[str, Callable[..., Scorer]] = {
 METHODS = ("full", "sdtp", *BASELINES, "oracle")
 UNPOOLED = {"full": "scores no tokens", "oracle": "must be shown the answers"}  # why their scores cannot be pooled
 
-_NAME = re.compile(r"(?P<method>.+?)(?:-pool(?P<pool>\d+))?(?P<low>-low)?")
+_NAME = re.compile(rf"(?P<method>.+?)(?:-(?:pool(?P<width>\d+)|(?P<sentences>{SENTENCES})))?(?P<low>-low)?")
 Pruners = Scorer | Mapping[str, Scorer] | None
 
 
 class Row(NamedTuple):
-    """What a row's name says: the method, the name of its schedule, and how many neighbours scores are pooled over."""
+    """What a row's name says: the method, the name of its schedule, and how scores are pooled."""
 
     method: str
     schedule: str
-    pool: int | None
+    pool: Pool | None
 
 
 def read_row(name: str) -> Row:
     """What a row's name says: ("attention", "low", 7) of "attention-pool7-low", ("sdtp", "paper", None) of "sdtp"."""
     found = _NAME.fullmatch(name)
-    return Row(found["method"], "low" if found["low"] else "paper", int(found["pool"]) if found["pool"] else None)
+    pool = int(found["width"]) if found["width"] else found["sentences"]
+    return Row(found["method"], "low" if found["low"] else "paper", pool)
 
 
 def load_pruners(

@@ -51,8 +51,8 @@ def quality(
     Args:
         pruner: see `evaluation.methods.make_scorer`; with a scorer for every layer that is cut.
         full: samples of the full model, for `against_full`.
-        options: of `measure`; a point may bring its own `positions`. Its `method` may say how many neighbours scores
-            are pooled over, as `evaluation.methods.read_row` reads it.
+        options: of `measure`; a point may bring its own `positions`. Its `method` may say how scores are
+            pooled, as `evaluation.methods.read_row` reads it.
 
     Returns:
         The points, the schedule as plain values, with `score` (0 to 100), `ci95`, `n`, `flops` (share of the full

@@ -71,7 +71,7 @@ def speed(
         raise ValueError(f"needs 2 new tokens and 1 repeat at least, got {new_tokens} and {repeats}")
     timed = [method for method in methods if method not in LEFT_OUT]
     sides: dict[str, Context | None] = {
-        method: make_pruning(model, row.method, row.schedule, pruner, seed, pool=row.pool)
+        method: make_pruning(model, row.method, row.schedule, pruner, seed, pool=row.pool, tokenizer=tokenizer)
         for method, row in ((method, read_row(method)) for method in timed)
     } | dict(contexts or {})
     shorten, rows = dict(shorten or {}), {name: [] for name in (*sides, *(shorten or {}))}

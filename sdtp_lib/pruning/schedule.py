@@ -22,6 +22,7 @@ SEARCHED_LAYERS = 14
 PRESET_NAMES = (*PRESET_RATIOS, *SEARCHED, "none")
 LOW_LAYERS = (4, 9, 14, 19, 24)  # SDTP-low
 TUNED_NAME = re.compile(r"\d+(\.\d+)?")  # of a schedule that a pruner was tuned for: its FLOP ratio, such as 1.6
+CUTS = re.compile(r"(\d+,)*\d+:\d*\.?\d+|\d+:\d*\.?\d+(,\d+:\d*\.?\d+)*")  # as `named` reads them
 SHALLOW = 24  # models of fewer layers get the stages spread out instead of every third layer
 
 
@@ -102,17 +103,19 @@ class PruningSchedule:
 
     @classmethod
     def named(cls, text: str, num_layers: int) -> PruningSchedule:
-        """A preset by name, or cuts as LAYER,LAYER,...:RATIO, such as 15:0.3 for one cut at layer 15 to 30%.
+        """A preset by name, or cuts: 15:0.3 is one at layer 15 to 30%; 4,7:0.9 two to 90% each; 8:0.5,15:0.4 two to
+        different shares.
 
         Raises:
             ValueError: for an unknown name, or cuts that are none.
         """
         if ":" not in text:
             return cls.preset(text, num_layers)
-        if not re.fullmatch(r"\d+(,\d+)*:\d*\.?\d+", text):
-            raise ValueError(f"schedule {text!r} is no LAYER,LAYER,...:RATIO, such as 15:0.3")
-        layers, ratio = text.split(":")
-        return cls(tuple(map(int, layers.split(","))), float(ratio))
+        if not CUTS.fullmatch(text):
+            raise ValueError(f"schedule {text!r} names no cuts; they are written as 15:0.3 or 8:0.5,15:0.4")
+        layers, ratios = zip(*(cut.split(":") if ":" in cut else (cut, "") for cut in text.split(",")), strict=True)
+        each = ratios if all(ratios) else ratios[-1:]
+        return cls(tuple(map(int, layers)), tuple(map(float, each)) if len(each) > 1 else float(each[0]))
 
     @classmethod
     def spread(cls, stages: int, num_layers: int, first: int, keep_ratio: float, **options) -> PruningSchedule:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pruning.scoring import Scorer, ScoringContext
+from ..pruning.scoring import ScoringContext
 from .around import AroundScorer
 
 
@@ -47,21 +47,6 @@ class PooledScorer(AroundScorer):
     def flops(self, tokens: int) -> int:
         """FLOPs of scoring `tokens` tokens at one layer: the other scorer's, and the sums."""
         return super().flops(tokens) + tokens * self.width
-
-
-def pooled(scorer: Scorer, width: int) -> Scorer:
-    """A scorer pooled over `width` neighbours, in place of any other pooling; over 1 the scorer itself.
-
-    Raises:
-        ValueError: as `PooledScorer`.
-    """
-    bare = scorer.scorer if isinstance(scorer, PooledScorer) else scorer
-    return bare if width == 1 else PooledScorer(bare, width)
-
-
-def width_of(scorer: Scorer | None) -> int:
-    """Over how many neighbours a scorer is pooled; 1 for one that is not."""
-    return scorer.width if isinstance(scorer, PooledScorer) else 1
 
 
 def check_width(name: str, width: int) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..results import markdown_table
+from .pooling import pooling
 from .use import USE, own_schedules
 
 SCORES = {
     "question_aware": "a module that reads the question", "paper": "the paper's module",
-    "attention": "last-window attention",
+    "attention": "last-window attention", "strongest": "the strongest head's attention",
 }  # fmt: skip
 PARTS = ("searched", "measured")  # of the record, shown as tables here
 SECTION = """
@@ -66,9 +67,7 @@ def tuned_section(record: Mapping[str, Any]) -> str:
 
 def scored_by(record: Mapping[str, Any]) -> str:
     """The score and its pooling, in words."""
-    width = record[USE]["pool"]
-    pooled = f"pooled over {width} neighbours" if width > 1 else "not pooled"
-    return f"{SCORES[record['score']]}, {pooled}"
+    return f"{SCORES[record['score']]}{pooling(record[USE]['pool']) or ', not pooled'}"
 
 
 def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -92,8 +91,8 @@ def verdict(record: Mapping[str, Any]) -> str:
         for row in record["measured"]
         if row["asked"] and "above_tuned" in row
     ]
-    if record["score"] == "attention":
-        found.insert(0, "- No trained module was better than last-window attention on the search part.")
+    if record["score"] in ("attention", "strongest"):
+        found.insert(0, "- No trained module was better than attention on the search part.")
     return "\n".join(found)
 
 

@@ -14,6 +14,7 @@ from sdtp_lib.tables.report import longbench_table, scores_table
     "name, row",
     [
         ("sdtp", ("sdtp", "paper", None)), ("sdtp-low", ("sdtp", "low", None)),
+        ("strongest-sentences-low", ("strongest", "low", "sentences")),
         ("attention-pool7", ("attention", "paper", 7)), ("question_aware-pool13-low", ("question_aware", "low", 13)),
     ],
 )  # fmt: skip

@@ -108,10 +108,11 @@ def test_the_search_compares_every_score_at_its_best_and_keeps_the_best(tmp_path
     schedules = candidates.schedules_for(model, 1.2, 120, QUICK)
     layers = sorted(candidates.layers_of({1.2: schedules}))
     scorers = {"paper": tiny_pruner(layers), "attention": AttentionPruner(HIDDEN, layers)}
-    rows = candidates.search(model, samples, scorers, 1.2, schedules, QUICK, losses.LossFile(tmp_path / "l.jsonl"))
-    assert len(rows) == len(scorers) * len(POOLS) * len(schedules)
+    ways = candidates.ways_of(scorers, (3, 5))
+    rows = candidates.search(model, samples, ways, 1.2, schedules, QUICK, losses.LossFile(tmp_path / "l.jsonl"))
+    assert len(rows) == len(ways) * len(schedules)
     finalists = [row for row in rows if len(row.losses) == 6]
-    assert {(row.score, row.pool) for row in finalists} == {(s, p) for s in scorers for p in POOLS}
+    assert {(row.score, row.pool) for row in finalists} == {*ways} == {(s, p) for s in scorers for p in POOLS}
     assert [row.loss for row in finalists] == sorted(row.loss for row in finalists) and rows[0] in finalists
     assert candidates.best_score({1.2: rows}) == {1.2: rows[0]}
     other = [replace(row, losses=(row.loss + 9 * (row.score == rows[0].score),)) for row in finalists]

@@ -6,7 +6,7 @@ from helpers import tiny_model, tiny_pruner
 from sdtp_lib.models.loading import load_pruner
 from sdtp_lib.models.named_schedules import check_schedule_name, default_schedule, resolve_schedule, tuned_name
 from sdtp_lib.pruning.schedule import PruningSchedule
-from sdtp_lib.scorers.pooled import width_of
+from sdtp_lib.scorers.pooling import pool_of
 from sdtp_lib.scorers.use import use
 
 TUNED = {"1.6": PruningSchedule((2, 3), 0.5), "2.2": PruningSchedule((2,), 0.25)}
@@ -28,7 +28,7 @@ def test_a_tuned_folder_gives_its_schedules_and_its_pooling(folders):
     for name, schedule in TUNED.items():
         assert resolve_schedule(name, model, tuned) == schedule
         assert resolve_schedule(f"{name}0", model, tuned) == schedule
-        assert width_of(load_pruner(tuned, model, schedule)) == 7
+        assert pool_of(load_pruner(tuned, model, schedule)) == 7
     assert load_pruner(plain, model, TUNED["1.6"]).kind == "mlp"
 
 

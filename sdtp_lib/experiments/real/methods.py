@@ -17,6 +17,7 @@ from ...latency.flop_estimates import flop_ratio
 from ...markdown import Markdown
 from ...pruning.schedule import PRESET_NAMES, PruningSchedule
 from ...results import markdown_table, read_json
+from ...scorers.pooling import pooling
 from ...text_files import read_jsonl
 
 ALIKE = ("model", "dtype")  # what two results must have in common to be compared, beside the prompts
@@ -80,10 +81,9 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     form = ", no chat template" if plain else ""
     pruner = about["pruner"] and about["pruner"]["name"]
     designed = f", {pruner.split('/')[-1]}" if pruner else ""
-    pooled = f", pooled over {about['pool']}" if about["pool"] > 1 else ""
     return {
         "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
-        "method": f"{about['method']}{designed}{pooled}{form}", "pruner": pruner, "n": n,
+        "method": f"{about['method']}{designed}{pooling(about['pool'])}{form}", "pruner": pruner, "n": n,
         "device": about.get("device"), "commit": about.get("commit"),
         "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
     }  # fmt: skip

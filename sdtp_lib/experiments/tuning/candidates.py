@@ -13,11 +13,12 @@ from ...data.samples import Sample
 from ...pruning.context import TokenPruning
 from ...pruning.schedule import PruningSchedule
 from ...pruning.scoring import Scorer
-from ...scorers.pooled import pooled
+from ...scorers.pooling import Pool, pooled, pooling
 from ..schedule_search import within_budget
 from .effort import POOLS, Effort
 from .loss_file import LossFile
 
+Ways = Mapping[tuple[str, Pool], Scorer]  # (score, pooling) -> the scorer
 BEND = 1.0  # every cut by the same ratio, as in the paper
 
 
@@ -27,14 +28,14 @@ class Candidate:
 
     Attributes:
         score: name of the scorer.
-        pool: neighbours that its scores are pooled over.
+        pool: how its scores are pooled, see `scorers.pooling`.
         place: what the schedule is called: where it begins, how many cuts.
         ratio: FLOPs full / pruned that the schedule was made for.
         losses: nats per token of each answer of the search part; of a candidate that fell out, of the first ones.
     """
 
     score: str
-    pool: int
+    pool: Pool
     place: str
     ratio: float
     schedule: PruningSchedule
@@ -43,16 +44,16 @@ class Candidate:
     @property
     def name(self) -> str:
         """All that matters about it, for `LossFile`."""
-        return f"{self.ratio:g}x, {self.place}: {self.score}, pooled over {self.pool}"
+        return f"{self.ratio:g}x, {self.place}: {self.score}{pooling(self.pool)}"
 
     @property
     def loss(self) -> float:
         """Mean of the losses."""
         return sum(self.losses) / len(self.losses)
 
-    def pruning(self, scorers: Mapping[str, Scorer]) -> TokenPruning:
+    def pruning(self, ways: Ways) -> TokenPruning:
         """How it prunes a model."""
-        return TokenPruning(self.schedule, pooled(scorers[self.score], self.pool))
+        return TokenPruning(self.schedule, ways[self.score, self.pool])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as recorded with the pruner."""
@@ -86,13 +87,22 @@ def schedules_for(
     return found
 
 
+def ways_of(scorers: Mapping[str, Scorer], ends: Sequence[int]) -> Ways:
+    """Every score pooled in each way of POOLS.
+
+    Args:
+        ends: ids of the tokens that end a sentence.
+    """
+    return {(name, pool): pooled(scorer, pool, ends) for (name, scorer), pool in product(scorers.items(), POOLS)}
+
+
 def layers_of(schedules: Mapping[float, Mapping[str, PruningSchedule]]) -> set[int]:
     """Every layer that some schedule cuts at."""
     return {layer for named in schedules.values() for schedule in named.values() for layer in schedule.layers}
 
 
 def search(
-    model: PreTrainedModel, samples: Sequence[Sample], scorers: Mapping[str, Scorer], ratio: float,
+    model: PreTrainedModel, samples: Sequence[Sample], ways: Ways, ratio: float,
     schedules: Mapping[str, PruningSchedule], effort: Effort, losses: LossFile,
 ) -> list[Candidate]:  # fmt: skip
     """Every candidate at one FLOP ratio, the best first; those with the losses of all `samples` before the others.
@@ -102,13 +112,13 @@ def search(
     """
     every = [
         Candidate(score, pool, place, ratio, schedule)
-        for score, pool, (place, schedule) in product(scorers, POOLS, schedules.items())
+        for (score, pool), (place, schedule) in product(ways, schedules.items())
     ]
-    looked = _with_losses(model, every, samples[: effort.first_look], scorers, losses, f"first look, {ratio:g}x")
+    looked = _with_losses(model, every, samples[: effort.first_look], ways, losses, f"first look, {ratio:g}x")
     best = list({(each.score, each.pool): each for each in reversed(looked)}.values())
     others = [each for each in looked if each not in best]
     going = best + others[: max(0, effort.finalists - len(best))]
-    finalists = _with_losses(model, going, samples, scorers, losses, f"finalists, {ratio:g}x")
+    finalists = _with_losses(model, going, samples, ways, losses, f"finalists, {ratio:g}x")
     return finalists + [each for each in looked if each not in going]
 
 
@@ -123,7 +133,7 @@ def best_score(found: Mapping[float, Sequence[Candidate]]) -> dict[float, Candid
     return {ratio: each[chosen] for ratio, each in best.items()}
 
 
-def best_of_each(rows: Sequence[Candidate]) -> dict[tuple[str, int], Candidate]:
+def best_of_each(rows: Sequence[Candidate]) -> dict[tuple[str, Pool], Candidate]:
     """(score, pool) -> its best candidate, of those that `search` tried on all samples."""
     most = max(len(each.losses) for each in rows)
     full = sorted((each for each in rows if len(each.losses) == most), key=lambda each: -each.loss)
@@ -131,11 +141,11 @@ def best_of_each(rows: Sequence[Candidate]) -> dict[tuple[str, int], Candidate]:
 
 
 def _with_losses(
-    model: PreTrainedModel, candidates: Sequence[Candidate], samples: Sequence[Sample], scorers: Mapping[str, Scorer],
-    losses: LossFile, what: str,
+    model: PreTrainedModel, candidates: Sequence[Candidate], samples: Sequence[Sample], ways: Ways, losses: LossFile,
+    what: str,
 ) -> list[Candidate]:  # fmt: skip
     """The candidates with the losses of these samples, the best first."""
-    prunings = {each.name: each.pruning(scorers) for each in candidates}
+    prunings = {each.name: each.pruning(ways) for each in candidates}
     found = losses.take(model, prunings, samples, what)
     measured = [replace(each, losses=tuple(found[each.name])) for each in candidates]
     return sorted(measured, key=lambda each: each.loss)

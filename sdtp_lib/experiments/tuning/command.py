@@ -22,13 +22,14 @@ from ...models.loading import SHAPES, check_reads_text, load_with_tokenizer
 from ...models.names import local_path
 from ...pruning.schedule import PruningSchedule
 from ...scorers.attention_pruner import AttentionPruner
+from ...scorers.sentences import sentence_ends
 from ...scorers.token_pruner import TokenPruner, check_seed, positive
 from ...scorers.tuned_card import measured_table, scored_by, verdict
 from ...scorers.use import USE, use
 from ...text_files import check_apart
 from ...training.saliency import label, tokenizer_digest
 from ...training.simulated_pruning import check_trainable
-from .candidates import Candidate, best_score, layers_of, schedules_for, search
+from .candidates import Candidate, best_score, layers_of, schedules_for, search, ways_of
 from .effort import FULL, QUICK, Effort
 from .loss_file import LossFile
 from .measurement import measure, sides_of
@@ -105,7 +106,7 @@ def tune(
     }  # fmt: skip
     if (record := finished(output, about)) is None:
         work = begin(output, about)
-        pruner = _tuned(network, parts, schedules, layers, effort, about, work)
+        pruner = _tuned(network, parts, schedules, layers, effort, about, sentence_ends(tokenizer), work)
         pruner.save_pretrained(output)
         record = pruner.record
     end(output)
@@ -146,37 +147,40 @@ def split_pairs(
 def _tuned(
     model: PreTrainedModel, parts: Mapping[str, Sequence[Sample]],
     schedules: Mapping[float, Mapping[str, PruningSchedule]], layers: Sequence[int], effort: Effort, about: dict,
-    work: Path,
+    ends: tuple[int, ...], work: Path,
 ) -> TokenPruner:  # fmt: skip
     """The pruner to write, with its record.
 
     Args:
         layers: that are marked and trained.
+        ends: ids of the tokens that end a sentence.
     """
     named = ("model", "fingerprint", "dtype", "tokenizer", "data", "seed", "max_tokens", "chat_template")
     marks = mark_part(model, parts["train"], layers, {name: about[name] for name in named}, work / "marks")
     scorers = train_modules(model, marks, effort.epochs, about["seed"], work)
     scorers["attention"] = AttentionPruner(model.config.hidden_size, layers)
+    scorers["strongest"] = AttentionPruner(model.config.hidden_size, layers, window=32, heads="max")
+    ways = ways_of(scorers, ends)
     losses = LossFile(work / LOSSES_FILE)
     found = {
-        ratio: search(model, parts["search"], scorers, ratio, each, effort, losses)
+        ratio: search(model, parts["search"], ways, ratio, each, effort, losses)
         for ratio, each in schedules.items()
     }  # fmt: skip
     chosen = best_score(found)
-    sides = sides_of(model, chosen, found, scorers)
+    sides = sides_of(model, chosen, found, ways)
     rows = measure(model, parts["held_out"], sides, about["median_tokens"], effort.repeats, losses)
-    return _pruner(chosen, found, scorers, rows, about)
+    return _pruner(chosen, found, scorers, rows, about, ends)
 
 
 def _pruner(
     chosen: Mapping[float, Candidate], found: Mapping[float, Sequence[Candidate]], scorers: Mapping[str, TokenPruner],
-    rows: list[dict], about: dict,
+    rows: list[dict], about: dict, ends: tuple[int, ...],
 ) -> TokenPruner:  # fmt: skip
     """What was chosen, cut down to the layers that it needs, with the record that its card shows."""
     first, named = next(iter(chosen.values())), {f"{ratio:g}": each.schedule for ratio, each in chosen.items()}
     pruner, record = scorers[first.score], {name: about[name] for name in ("model", "fingerprint", "chat_template")}
     record |= {name: value for name, value in pruner.record.items() if name not in ("schedule", "marks")}
-    record |= {"score": first.score, TUNING: about, USE: use(named, first.pool)}
+    record |= {"score": first.score, TUNING: about, USE: use(named, first.pool, ends)}
     record["searched"] = {f"{ratio:g}": [row.to_dict() for row in each[:SHOWN]] for ratio, each in found.items()}
     layers = {layer for schedule in named.values() for layer in schedule.layers}
     return cut_down(pruner, sorted(layers), {**record, "measured": rows})

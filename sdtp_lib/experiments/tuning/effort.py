@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...options import SENTENCES
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -42,4 +44,4 @@ FULL = Effort(
 QUICK = Effort(
     train=24, search=8, held_out=12, epochs=4, depths=(0.25, 0.4), stages=(1, 4), first_look=4, finalists=6, repeats=3
 )
-POOLS = (1, 7)  # neighbours that scores are pooled over
+POOLS = (1, 7, SENTENCES)  # how scores are pooled, see `scorers.pooling`

@@ -18,9 +18,9 @@ from ...latency.flop_estimates import flop_ratio
 from ...latency.sweep_plan import run_under, take_turns
 from ...pruning.context import TokenPruning
 from ...pruning.schedule import PruningSchedule
-from ...pruning.scoring import Scorer
+from ...scorers.pooling import pooling
 from ...scorers.simple import RandomScorer
-from .candidates import Candidate, best_of_each
+from .candidates import Candidate, Ways, best_of_each
 from .loss_file import LossFile
 
 TUNED, PAPER, RANDOM = "tuned", "paper's module and schedule", "random"
@@ -28,8 +28,7 @@ Sides = dict[tuple[str, str], TokenPruning]  # (FLOP ratio asked for, method) ->
 
 
 def sides_of(
-    model: PreTrainedModel, chosen: Mapping[float, Candidate], found: Mapping[float, Sequence[Candidate]],
-    scorers: Mapping[str, Scorer],
+    model: PreTrainedModel, chosen: Mapping[float, Candidate], found: Mapping[float, Sequence[Candidate]], ways: Ways,
 ) -> Sides:  # fmt: skip
     """What is measured at each ratio: the tuned candidate, every other score and attention both pooled and not, at the
     schedule that the search found best for it, and random scores at the tuned schedule; and the paper's preset.
@@ -37,21 +36,21 @@ def sides_of(
     Args:
         chosen: ratio -> the candidate that the folder will hold.
         found: ratio -> what `search` gave.
-        scorers: those that were searched, `paper` and `attention` among them.
+        ways: those that were searched, of `paper` and `attention` among them.
     """
     sides: Sides = {}
     for ratio, tuned in chosen.items():
         at = f"{ratio:g}"
-        sides[at, TUNED] = tuned.pruning(scorers)
-        ways = best_of_each(found[ratio])
-        better = {score: pool for (score, pool), _ in sorted(ways.items(), key=lambda way: -way[1].loss)}
-        for (score, pool), each in sorted(ways.items()):
+        sides[at, TUNED] = tuned.pruning(ways)
+        best = best_of_each(found[ratio])
+        better = {score: pool for (score, pool), _ in sorted(best.items(), key=lambda way: -way[1].loss)}
+        for (score, pool), each in sorted(best.items(), key=str):
             shown = pool == better[score] or score == "attention"
             if shown and (score, pool) != (tuned.score, tuned.pool):
-                sides[at, f"{score}, pooled over {pool}" if pool > 1 else score] = each.pruning(scorers)
+                sides[at, f"{score}{pooling(pool)}"] = each.pruning(ways)
         sides[at, RANDOM] = TokenPruning(tuned.schedule, RandomScorer(0))
     preset = PruningSchedule.preset("paper", model.config.num_hidden_layers)
-    return {**sides, ("", PAPER): TokenPruning(preset, scorers["paper"])}
+    return {**sides, ("", PAPER): TokenPruning(preset, ways["paper", 1])}
 
 
 def measure(
