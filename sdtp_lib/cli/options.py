@@ -56,8 +56,8 @@ def _any_model(parser: argparse.ArgumentParser) -> None:
 
 def _schedule(parser: argparse.ArgumentParser, default: str) -> None:
     cuts = (
-        f"where and how much is cut: {', '.join(PRESET_NAMES)}; cuts such as 15:0.3 (one at layer 15 to 30%%); a FLOP "
-        f"ratio such as 1.6, if the pruner was tuned for it; by default what it was tuned for first, else {default}"
+        f"where and how much is cut: {', '.join(PRESET_NAMES)}; cuts such as 15:0.3 (one at layer 15 to 30%%); 1.6, "
+        f"free and the like, if the pruner was tuned for it; by default what it was tuned for first, else {default}"
     )
     parser.add_argument("--schedule", default=None, metavar="NAME|LAYERS:RATIO", help=cuts)
 
@@ -123,7 +123,7 @@ def _pool(text: str) -> int | str:
 
 def profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", required=True, choices=MODES, help="the prefill alone, or 128 new tokens as well")
-    known = f"a schedule: {', '.join(PRESET_NAMES)} (the full model); or such as 1.6, if --pruner was tuned for it"
+    known = f"a schedule: {', '.join(PRESET_NAMES)} (the full model); or 1.6, free, ..., if --pruner was tuned for it"
     parser.add_argument("--config", type=_config, default=None, metavar="NAME", help=f"{known}; by default its first")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")

@@ -101,7 +101,11 @@ def sample_loss(model: PreTrainedModel, sample: Sample, pruning: TokenPruning | 
 
     Args:
         sample: a prompt with its answer.
+        pruning: a scorer with a method `show`, such as the oracle, is shown the answer first.
     """
+    if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
+        parts = sample.input_ids.tolist()
+        scorer.show(model, pruning.schedule.layers, [parts[: sample.prompt_tokens]], [parts[sample.prompt_tokens :]])
     ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens
     cache = DynamicCache(config=model.config)
     logits = [_forward(model, ids[:, :prompt], cache, pruning, logits_to_keep=1).logits]

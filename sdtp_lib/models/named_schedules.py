@@ -19,9 +19,10 @@ def resolve_schedule(
     """A schedule by name, or as it is, checked against the model's number of layers.
 
     Args:
-        schedule: a preset, cuts such as `15:0.3` (`PruningSchedule.named`), or the FLOP ratio of a schedule that the
-            pruner was tuned for (`sdtp tune`), such as `1.6`.
-        pruner: as in `load_pruner`; read for a ratio alone.
+        schedule: a preset, cuts such as `15:0.3` (`PruningSchedule.named`), or the name of a schedule that the pruner
+            was tuned for: its FLOP ratio, such as `1.6`, or `free`, `fast`, `fastest`. Of a pruner that was tuned for
+            none of the last two, presets of these names are taken.
+        pruner: as in `load_pruner`; read for such a name alone.
 
     Raises:
         ValueError: for an unknown name, a stage beyond the model, or a damaged pruner.
@@ -29,11 +30,12 @@ def resolve_schedule(
     """
     layers = model.config.num_hidden_layers
     if isinstance(schedule, str) and TUNED_NAME.fullmatch(schedule):
-        own, ratio = _own(model, pruner), f"{float(schedule):g}"  # 2.0 is asked of `sdtp tune`, and stored as 2
-        if ratio not in own:
+        own = _own(model, pruner)
+        name = schedule if schedule.isalpha() else f"{float(schedule):g}"  # 2.0 is stored by `sdtp tune` as 2
+        if name not in own and name not in PRESET_NAMES:
             raise ValueError(f"the pruner has no schedule {schedule!r}; known: {', '.join((*own, *PRESET_NAMES))}")
-        schedule = own[ratio]
-    elif isinstance(schedule, str):
+        schedule = own.get(name, schedule)
+    if isinstance(schedule, str):
         schedule = PruningSchedule.named(schedule, layers)
     schedule.check_model(layers)
     return schedule

@@ -21,7 +21,8 @@ SEARCHED = {
 SEARCHED_LAYERS = 14
 PRESET_NAMES = (*PRESET_RATIOS, *SEARCHED, "none")
 LOW_LAYERS = (4, 9, 14, 19, 24)  # SDTP-low
-TUNED_NAME = re.compile(r"\d+(\.\d+)?")  # of a schedule that a pruner was tuned for: its FLOP ratio, such as 1.6
+# Of a schedule that a pruner was tuned for: its FLOP ratio, such as 1.6, or what it costs.
+TUNED_NAME = re.compile(r"\d+(\.\d+)?|free|fast|fastest")
 CUTS = re.compile(r"(\d+,)*\d+:\d*\.?\d+|\d+:\d*\.?\d+(,\d+:\d*\.?\d+)*")  # as `named` reads them
 SHALLOW = 24  # models of fewer layers get the stages spread out instead of every third layer
 

@@ -40,12 +40,23 @@ def test_all_other_names_are_what_they_were(folders):
         assert resolve_schedule(TUNED["1.6"], model, pruner) == TUNED["1.6"]
 
 
+def test_a_pruner_that_has_fast_of_its_own_goes_before_the_preset(tmp_path):
+    model, pruner = tiny_model("llama"), tiny_pruner((2, 3))
+    pruner.record = {"use": use({"free": TUNED["1.6"], "fast": TUNED["2.2"]}, 1)}
+    pruner.save_pretrained(tmp_path)
+    assert [resolve_schedule(name, model, tmp_path) for name in ("free", "fast")] == [*TUNED.values()]
+    assert default_schedule(model, tmp_path) == "free" and resolve_schedule("2:0.3", model, tmp_path).layers == (2,)
+    with pytest.raises(ValueError, match="do not fit a model of 6 layers"):  # the preset's
+        resolve_schedule("fastest", model, tmp_path)
+
+
 def test_what_is_not_there_is_named(folders):
     model, (tuned, plain) = tiny_model("llama"), folders
     with pytest.raises(ValueError, match=r"no schedule '1.7'; known: 1.6, 2.2, paper"):
         resolve_schedule("1.7", model, tuned)
-    with pytest.raises(ValueError, match="no schedule '1.6'; known: paper"):
-        resolve_schedule("1.6", model, plain)
+    for name in ("1.6", "free"):
+        with pytest.raises(ValueError, match=f"no schedule '{name}'; known: paper"):
+            resolve_schedule(name, model, plain)
     with pytest.raises(ValueError, match="cuts at layer 9"):
         resolve_schedule("9:0.5", model)
     for pruner in (None, plain, "question_aware"):

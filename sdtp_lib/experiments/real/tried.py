@@ -1,0 +1,206 @@
+"""Ways to cut a real model's prompts at equal FLOPs, tried on records that evaluate nothing: the loss of the answer.
+
+`python -m sdtp_lib.experiments.real.tried results/smollm2 --profile smollm2 --model smollm2-135m --work FOLDER` writes
+`tried.json` and `tried.md`; losses are kept in the working folder as they come, and not taken twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ... import results
+from ...data.samples import Sample
+from ...evaluation.answers import encode_record, in_chat
+from ...evaluation.methods import make_scorer
+from ...evaluation.paired_differences import difference_cell
+from ...evaluation.prompts import encode_answer
+from ...latency.flop_estimates import flop_ratio
+from ...markdown import Markdown
+from ...models.loading import load_pruner, load_with_tokenizer
+from ...models.shipped_pruners import DESIGNS
+from ...pruning.context import TokenPruning
+from ...pruning.schedule import PruningSchedule
+from ...results import markdown_table
+from ...scorers.pooling import SENTENCES, Pool, pooled, pooling
+from ...scorers.sentences import sentence_ends
+from ..result_file import write
+from ..schedule_search import HALVINGS
+from ..tuning.loss_file import LossFile
+from .full_passes import SEED, tuning_records
+
+TASKS = ("needle", "documents_qa")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to cut.
+
+    Attributes:
+        score: a method, or one of `DESIGNS` that is shipped for the model.
+        pool: how its scores are pooled.
+        ratio: FLOPs full / pruned; the last cut keeps as many tokens as that allows.
+        layers: of the cuts.
+        earlier: keep ratios of all cuts but the last.
+        local: so many last tokens are never cut, and no more; None leaves both at the default, with a tenth of all.
+    """
+
+    score: str
+    pool: Pool
+    ratio: float
+    layers: tuple[int, ...]
+    earlier: tuple[float, ...] = ()
+    local: int | None = None
+
+    def schedule(self, layers: int, config: PretrainedConfig, tokens: int) -> PruningSchedule:
+        """Its cuts on a model of `layers` layers, FLOPs counted at prompts of `tokens` tokens."""
+        own = {} if self.local is None else {"local_ratio": 0.0, "min_local_tokens": self.local}
+        low, high = 1e-4, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            enough = flop_ratio(self._with(middle, own), layers, config, tokens) >= self.ratio
+            low, high = (middle, high) if enough else (low, middle)
+        return self._with(low, own)
+
+    def _with(self, last: float, own: Mapping[str, Any]) -> PruningSchedule:
+        return PruningSchedule(self.layers, (*self.earlier, round(last, 3)), **own)
+
+
+FREE, FAST, LOCAL = 1.63, 2.25, 48
+WAYS = (
+    Way("strongest", SENTENCES, FREE, (15,)),
+    Way("strongest", SENTENCES, FREE, (15,), local=LOCAL),
+    Way("attention", 7, FREE, (15,)),
+    Way("strongest", SENTENCES, FAST, (8, 15), (0.5,), LOCAL),
+    Way("attention", 7, FAST, (8, 15), (0.5,)),
+    Way("strongest", SENTENCES, FREE, (8,), local=LOCAL),
+    Way("strongest", SENTENCES, FAST, (8,), local=LOCAL),
+    Way("question_aware", SENTENCES, FREE, (16,), local=LOCAL),
+    Way("question_aware", 7, FREE, (16,), local=LOCAL),
+    Way("question_aware", SENTENCES, FAST, (7, 16), (0.5,), LOCAL),
+    Way("strongest", 13, FREE, (15,), local=LOCAL),
+    Way("strongest", 13, FAST, (8, 15), (0.5,), LOCAL),
+    Way("strongest", SENTENCES, FREE, (8, 15), (0.75,), LOCAL),
+    Way("strongest", SENTENCES, FREE, (8, 21), (0.6,), LOCAL),
+    Way("strongest", SENTENCES, FAST, (8, 17), (0.45,), LOCAL),
+    Way("strongest", SENTENCES, FAST, (7, 14), (0.5,), LOCAL),
+    Way("strongest", SENTENCES, FAST, (8, 15, 21), (0.5, 0.6), LOCAL),
+    Way("paper", SENTENCES, FREE, (16,), local=LOCAL),
+    Way("oracle", 1, FREE, (15,)),
+    Way("oracle", 1, FAST, (8, 15), (0.5,)),
+)
+
+
+def try_ways(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Mapping[str, Sequence[dict]],
+    ways: Sequence[Way], tokens: int, work: Path,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Each way on each task's records, beside the full model.
+
+    Args:
+        records: task -> records.
+        tokens: of their prompts, at which FLOPs are counted.
+        work: folder of the losses.
+
+    Returns:
+        The full model's row, then the others, by FLOPs and loss: `score`, `pool`, `schedule`, `flops` (full / pruned)
+        and for each task `nll` (nats per token of the answer, mean), `n` and, but for the full model, `above` (the
+        paired difference to it: `difference`, `ci95`, `verdict`).
+    """
+    layers, config, ends = model.config.num_hidden_layers, model.config, sentence_ends(tokenizer)
+    samples = {task: [as_sample(model, tokenizer, record) for record in some] for task, some in records.items()}
+    losses = LossFile(work / "losses.jsonl")
+
+    def of(name: str, pruning: TokenPruning | None) -> dict[str, list[float]]:
+        every = {task: losses.take(model, {name: pruning}, some, f"{name}, {task}") for task, some in samples.items()}
+        return {task: found[name] for task, found in every.items()}
+
+    full, rows = of("full", None), []
+    for way in ways:
+        schedule = way.schedule(layers, config, tokens)
+        scorer = pooled(_scorer(way.score, model, schedule), way.pool, ends)
+        found = of(f"{way.score}{pooling(way.pool)}, {schedule}", TokenPruning(schedule, scorer))
+        row = {"score": way.score, "pool": way.pool, "schedule": schedule.to_dict()}
+        row["flops"] = round(flop_ratio(schedule, layers, config, tokens), 3)
+        rows.append(row | {task: _cell(found[task], full[task]) for task in records})
+    rows.sort(key=lambda row: (round(row["flops"], 1), sum(row[task]["above"]["difference"] for task in records)))
+    first = {"score": "full", "pool": 1, "schedule": None, "flops": 1.0}
+    return [first | {task: _cell(full[task]) for task in records}, *rows]
+
+
+def tried_table(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str] = TASKS) -> Markdown:
+    """The rows as a table: cuts, and the loss above the full model's."""
+    table = [
+        {"full / pruned FLOPs": f"{row['flops']:.2f}", "score": f"{row['score']}{pooling(row['pool'])}",
+         "cuts": cuts(row["schedule"]), **{f"NLL, {task}": _shown(row[task]) for task in tasks}}
+        for row in rows
+    ]  # fmt: skip
+    return Markdown(markdown_table(table))
+
+
+def cuts(schedule: Mapping[str, Any] | None) -> str:
+    """A schedule's cuts in words: `layer 8 to 50%, layer 15 to 36%; 48 last tokens stay`."""
+    if schedule is None:
+        return "none"
+    plain = PruningSchedule(**schedule)
+    each = ", ".join(f"layer {layer} to {ratio:.0%}" for layer, ratio in zip(plain.layers, plain.ratios, strict=True))
+    return each if plain.local_ratio else f"{each}; {plain.min_local_tokens} last tokens stay"
+
+
+def as_sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict) -> Sample:
+    """A record with its right answer, as token ids in the form in which it is evaluated."""
+    text, ids, _ = encode_record(model, tokenizer, record)
+    answer = encode_answer(tokenizer, record, text, in_chat(tokenizer, record))
+    return Sample(record["_id"], torch.tensor([*ids, *answer]), len(ids))
+
+
+def _scorer(name: str, model: PreTrainedModel, schedule: PruningSchedule):
+    return load_pruner(name, model, schedule) if name in DESIGNS else make_scorer(name)
+
+
+def _cell(losses: Sequence[float], full: Sequence[float] | None = None) -> dict[str, Any]:
+    cell = {"nll": round(sum(losses) / len(losses), 4), "n": len(losses)}
+    if full is not None:
+        found = difference_cell([[own - other for own, other in zip(losses, full, strict=True)]])
+        cell["above"] = {key: found[key] for key in ("difference", "ci95", "verdict")}
+    return cell
+
+
+def _shown(cell: Mapping[str, Any]) -> str:
+    if "above" not in cell:
+        return f"{cell['nll']:.2f}"
+    low, high = cell["above"]["ci95"]
+    return f"{cell['nll']:.2f}; {cell['above']['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Try ways to cut a real model's prompts.")
+    parser.add_argument("output", help="folder that gets tried.json and tried.md")
+    parser.add_argument("--model", required=True, help="folder or name")
+    parser.add_argument("--profile", required=True, help="that the results belong to")
+    parser.add_argument("--work", required=True, help="folder of unfinished work")
+    parser.add_argument("--source", default="squad", help="squad, pydoc, or a folder of paragraphs with questions")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a prompt")
+    parser.add_argument("--limit", type=int, default=12, help="records of each task")
+    given = parser.parse_args()
+    model, tokenizer = load_with_tokenizer(given.model, "float32")
+    asked = {"source": given.source, "tokens": given.tokens, "limit": given.limit}
+    records = {task: tuning_records(model, tokenizer, task, **asked) for task in TASKS}
+    work = Path(given.work)
+    work.mkdir(parents=True, exist_ok=True)
+    rows = try_ways(model, tokenizer, records, WAYS, given.tokens, work)
+    about = {"tokens": given.tokens, "limit": given.limit, "source": given.source, "seeds": {"records": SEED}}
+    write(rows, Path(given.output, "tried.json"), model, given.profile, **about)
+    head = f"# Ways to cut, tried on {given.limit} records of each task that evaluate nothing\n\n"
+    results.write_text(os.path.join(given.output, "tried.md"), f"{head}{tried_table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()
