@@ -15,6 +15,7 @@ from ...evaluation.bootstrap import interval
 from ...evaluation.paired_differences import FURTHER, difference_cell
 from ...latency.flop_estimates import flop_ratio
 from ...markdown import Markdown
+from ...models.named_schedules import own_presets
 from ...pruning.schedule import PRESET_NAMES, PruningSchedule
 from ...results import markdown_table, read_json
 from ...scorers.pooling import pooling
@@ -83,7 +84,7 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
     given, layers, tokens = about["schedule"], config.num_hidden_layers, _tokens(about, task)
     schedule = PruningSchedule(**given)
-    presets = {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
+    presets = own_presets(about["model"]) | {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
     name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
     form = ", no chat template" if plain else ""

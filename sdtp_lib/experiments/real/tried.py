@@ -68,7 +68,8 @@ class Way:
         own = {} if self.local is None else {"local_ratio": 0.0, "min_local_tokens": self.local}
         low, high = 0.001, 1.0
         if flop_ratio(self._with(low, own), layers, config, tokens) < self.ratio:
-            raise ValueError(f"no last cut of {self.layers} after {self.earlier} reaches a FLOP ratio of {self.ratio:g}")
+            after = f"no last cut of {self.layers} after {self.earlier}"
+            raise ValueError(f"{after} reaches a FLOP ratio of {self.ratio:g}")
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             enough = flop_ratio(self._with(middle, own), layers, config, tokens) >= self.ratio
