@@ -42,7 +42,7 @@ Scores of all samples are in `methods_samples.jsonl.gz`.
 
 def store_methods(
     folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike, note: str = "",
-    beside: str | os.PathLike | None = None,
+    beside: str | os.PathLike | None = None, profile: str | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write `methods.json`, `methods.md` and `methods_samples.jsonl.gz`, all or none.
 
@@ -52,6 +52,7 @@ def store_methods(
         model: whose FLOPs are counted.
         note: what else a reader of the page must know.
         beside: folder of a stored table, whose rows of the full model go before those of `folder`.
+        profile: that the results belong to; by default what the files say.
 
     Returns:
         The files written.
@@ -67,6 +68,7 @@ def store_methods(
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     runs = [read_json(file)["metadata"] for file in sorted(Path(folder).glob("*.json"))]
     about = {key: _of_all([run.get(key) for run in runs]) for key in sorted({key for run in runs for key in run})}
+    about["profile"] = profile or about.get("profile")
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
     document = {"metadata": about, "data": rows}
@@ -128,8 +130,9 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder or name of the model, whose FLOPs are counted")
     parser.add_argument("--note", default="", help="what else a reader of the page must know")
     parser.add_argument("--beside", default=None, help="folder of a stored table that has the full model's rows")
+    parser.add_argument("--profile", default=None, help="that the results belong to")
     given = parser.parse_args()
-    for file in store_methods(given.folder, given.output, given.model, given.note, given.beside):
+    for file in store_methods(given.folder, given.output, given.model, given.note, given.beside, given.profile):
         print(file)
 
 
