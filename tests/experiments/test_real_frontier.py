@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdtp_lib.experiments.real.frontier import GOALS, curves, goal_table, joined, reached
+from sdtp_lib.experiments.real.frontier import GOALS, curves, goal_table, joined, reached, stage_table
 from sdtp_lib.plots.frontier import frontier
 
 
@@ -48,8 +48,14 @@ def test_spans_are_judged_by_the_lower_end_on_questions_alone(low, held):
 
 def test_the_table_says_what_was_missed():
     text = goal_table([row(), row(task="documents_qa", nll=0.2), row("random", "fast", found=10.0, flops=2.2)], 64)
-    assert "missed: NLL, documents_qa" in text and "missed: needles" in text and "10 of 20" in text
+    assert "missed: NLL, documents_qa" in text and "missed: needles" in text and "10 of 100" in text
     assert "+0.20 [+0.10, +0.30]" in text and text.count("\n") == 3
+
+
+def test_a_table_of_stages_leaves_out_what_was_not_run():
+    rows = [row(schedule="paper"), row("random", "paper", task="documents_qa")]
+    text = stage_table(rows, 64, ["paper", "low"], ["random", "attention", "norm"])
+    assert text.count("\n") == 3 and "| paper" in text and "20" in text and " - " in text
 
 
 def test_the_figure_has_a_panel_a_task_and_one_entry_a_curve():

@@ -32,6 +32,13 @@ PLAIN = {"random": RandomScorer(), "recency": RecencyScorer(), "norm": HiddenNor
 WIDTHS = ("7", "13", "sentence")
 POOLS = ("1", *(f"{how} {width}" for width, how in product(WIDTHS, ("mean", "max"))))
 ORACLE = "oracle"
+LATER = "later layers, question, max of heads, mean of tokens"  # what later layers will look at, known to no cut
+SHOWN = {  # in the figure: label -> (score, pool)
+    "oracle": (ORACLE, "mean 7"),
+    "attention of later layers": (LATER, "mean 7"),
+    "attention, strongest head": ("question, max of heads, mean of tokens", "mean 7"),
+    "attention, last window": ("last 16, mean of heads, mean of tokens", "mean 7"),
+}
 
 
 def kept_evidence(

@@ -68,6 +68,17 @@ def goal_table(rows: Sequence[Mapping], tokens: int, goals: Mapping[str, Goal] =
     return Markdown(markdown_table(table))
 
 
+def stage_table(rows: Sequence[Mapping], tokens: int, schedules: Sequence[str], methods: Sequence[str]) -> Markdown:
+    """Some methods under some schedules beside the full model: needles found, and the loss of both tasks' answers."""
+    table = []
+    for schedule in schedules:
+        own = [row for row in rows if row["schedule"] == schedule and row["tokens"] == tokens]
+        for method in methods:
+            if by_task := {row["task"]: row for row in own if row["method"] == method}:
+                table.append(_measured(schedule, method, by_task))
+    return Markdown(markdown_table(table))
+
+
 def reached(goal: Goal, by_task: Mapping[str, Mapping]) -> dict[str, bool]:
     """Which parts of a goal a method reaches; only of what was measured.
 
@@ -86,14 +97,20 @@ def reached(goal: Goal, by_task: Mapping[str, Mapping]) -> dict[str, bool]:
 
 
 def _judged(name: str, goal: Goal, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:
-    first, judged = next(iter(by_task.values())), reached(goal, by_task)
-    missed = [part for part, held in judged.items() if not held]
-    row = {"schedule": name, "full / pruned FLOPs": f"{first['flops']:.2f}", "method": method}
-    if needle := by_task.get("needle"):
-        row |= {"needles": f"{needle['score']['mean']:.0f} of {needle['n']}", "their NLL": _difference(needle["nll"])}
-    if asked := by_task.get("documents_qa"):
-        row |= {"questions' NLL": _difference(asked["nll"]), "right of 4 spans": _difference(asked["right"], 1)}
-    return row | {"goal": "reached" if not missed else f"missed: {', '.join(missed)}"}
+    missed = [part for part, held in reached(goal, by_task).items() if not held]
+    return _measured(name, method, by_task) | {"goal": f"missed: {', '.join(missed)}" if missed else "reached"}
+
+
+def _measured(schedule: str, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:
+    first, needle, asked = next(iter(by_task.values())), by_task.get("needle"), by_task.get("documents_qa")
+    return {
+        "schedule": schedule, "full / pruned FLOPs": f"{first['flops']:.2f}", "method": method,
+        "needles": f"{needle['score']['mean']:.0f} of 100" if needle else "-",
+        "their NLL": _difference(needle["nll"]) if needle else "-",
+        "questions' NLL": _difference(asked["nll"]) if asked else "-",
+        "right of 4 spans": _difference(asked["right"], 1) if asked else "-",
+        "n": "/".join(str(each["n"]) for each in (needle, asked) if each),
+    }  # fmt: skip
 
 
 def _difference(cell: Mapping[str, Any], digits: int = 2) -> str:
