@@ -10,7 +10,6 @@ from .findings import Finding, Reader, Status
 from .real_readers import TOKENS, row_of
 
 TUNED = "sdtp, tuned, by sentences"  # as the table has the shipped schedules' own score
-CHANCE = 25  # percent of four spans that a blind choice gets right
 
 
 def nearly_free(name: str) -> Reader:
@@ -37,10 +36,8 @@ def _over(cell: Mapping, digits: int = 2) -> str:
 
 
 def _claim(name: str, goal: Goal) -> Claim:
-    said = (
-        f"at {goal.flops:g} times fewer FLOPs {goal.needles:.0%} of the needles, answers at most {goal.nll:g} nats "
-        f"less likely, right spans of four ({CHANCE}% by chance) at most {-goal.right:g} points fewer"
-    )
+    said = f"{goal.flops:g}x fewer FLOPs: {goal.needles:.0%} of the needles, at most {goal.nll:+g} nats a token"
+    said += f" and {goal.right:g} points of right spans (lower end)"
     return Claim(f"`{name}`", said, "-", notebook("12"), (("tuned/methods", nearly_free(name)),))
 
 

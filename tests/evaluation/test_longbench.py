@@ -250,7 +250,9 @@ def test_low_rows_take_the_low_preset(model, tokenizer, records, pruner, monkeyp
         compare(model, tokenizer, records, pruner, ["full", "best"])
     with pytest.raises(ValueError, match="needs a trained pruner"):
         compare(model, tokenizer, records, None, ["full", "sdtp"])
-    for bad in ("full-pool7", "oracle-pool7", "norm-pool4"):
+    compare(model, tokenizer, records, pruner, ["norm-sentences"])
+    assert asked.pop() == ("norm", "paper")
+    for bad in ("full-sentences", "full-pool7", "oracle-pool7", "norm-pool4"):
         with pytest.raises(ValueError, match="pool"):
             compare(model, tokenizer, records, pruner, ["norm", bad])
     assert len(asked) == 3

@@ -79,6 +79,8 @@ def test_evaluate_on_real_text(folder, data, tmp_path):
     assert full["tasks"].keys() == {*NEEDLES}
     for name, task in full["tasks"].items():
         assert task["n"] == 3 and 360 <= task["prompt_tokens"] <= 400 and "nll" in task["scores"], name
+    whole = evaluate(NEEDLES[:1], "strongest", "2:0.5,3:0.7", pool="sentences", **options)["metadata"]
+    assert whole["pool"] == "sentences" and whole["schedule"]["keep_ratio"] == [0.5, 0.7]
     pruned = evaluate(NEEDLES, "attention", "2:0.5", pool=3, **options)
     digests = {result["metadata"]["records_digest"] for result in (full, pruned)}
     assert len(digests) == 1 and pruned["metadata"]["pool"] == 3 and pruned["metadata"]["schedule"]["layers"] == [2]
@@ -102,6 +104,8 @@ def test_the_command_runs_on_pythons_documentation(folder, tmp_path, capsys):
          "schedule '3:x' names no cuts; they are written as 15:0.3 or 8:0.5,15:0.4"),
         (["needle", "--method", "random", "--pool", "2"], "pool must be an odd whole number, 1 or more, got 2"),
         (["needle", "--method", "random", "--pool", "0"], "pool must be an odd whole number, 1 or more, got 0"),
+        (["needle", "--method", "random", "--pool", "words"],
+         "argument --pool: 'words' is neither an odd whole number nor 'sentences'"),
         (["needle", "--method", "oracle", "--pool", "3"],
          "method 'oracle' must be shown the answers; it takes no pool, got 3"),
         (["needle", "--pool", "3"], "method 'full' scores no tokens; it takes no pool, got 3"),

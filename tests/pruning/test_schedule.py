@@ -102,3 +102,18 @@ def test_every_stage_may_have_its_own_ratio():
     assert schedule.ratios == (0.5, 0.8) and PruningSchedule((2, 4), 0.7).ratios == (0.7, 0.7)
     assert schedule.to_dict()["keep_ratio"] == [0.5, 0.8]
     assert PruningSchedule(**schedule.to_dict()) == schedule and hash(schedule)
+
+
+@pytest.mark.parametrize(
+    "text, layers, ratios",
+    [("15:0.3", (15,), (0.3,)), ("4,7:.9", (4, 7), (0.9, 0.9)), ("8:0.5,15:0.25", (8, 15), (0.5, 0.25))],
+)
+def test_cuts_may_be_written_out(text, layers, ratios):
+    schedule = PruningSchedule.named(text, 30)
+    assert (schedule.layers, schedule.ratios) == (layers, ratios)
+
+
+@pytest.mark.parametrize("text", ["15:", ":0.3", "4,7", "4:0.5,7", "4,8:0.5,15:0.3", "4:0.5;7:0.4", "4:0.5,", "a:0.5"])
+def test_what_is_neither_a_name_nor_cuts_is_refused(text):
+    with pytest.raises(ValueError, match="names no cuts|unknown schedule"):
+        PruningSchedule.named(text, 30)
