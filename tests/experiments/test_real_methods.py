@@ -159,3 +159,12 @@ def test_the_full_model_may_be_a_stored_one(tmp_path, digests):
     write(tmp_path / "new", "some", "attention", [0.0] * 6, asked="b", first=4, device="cpu")
     with pytest.raises(ValueError, match="no result of the full model on the prompts"):
         store_methods(tmp_path / "new", tmp_path / "other", tmp_path / "model", beside=tmp_path / "stored")
+
+
+def test_a_schedule_of_a_shipped_pruner_goes_by_its_own_name(tmp_path, monkeypatch):
+    own = PruningSchedule((8,), 0.3)
+    monkeypatch.setattr("sdtp_lib.experiments.real.methods.own_presets", lambda name: {"fast": own})
+    write(tmp_path, "full", "full", [1.0] * 4)
+    write(tmp_path, "some", "sdtp", [1.0] * 4, schedule=own.to_dict(), pool="sentences", pruner={"name": "m/tuned"})
+    _, pruned = compare_methods(tmp_path, CONFIG)
+    assert (pruned["schedule"], pruned["method"]) == ("fast", "sdtp, tuned, by sentences")

@@ -84,8 +84,9 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
     given, layers, tokens = about["schedule"], config.num_hidden_layers, _tokens(about, task)
     schedule = PruningSchedule(**given)
-    presets = own_presets(about["model"]) | {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
-    name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
+    presets = [(name, PruningSchedule.preset(name, layers)) for name in PRESET_NAMES]
+    presets += own_presets(about["model"]).items()  # which may have names of the presets
+    name = next((name for name, preset in presets if preset == schedule), str(given["layers"]))
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
     form = ", no chat template" if plain else ""
     pruner = about["pruner"] and about["pruner"]["name"]
