@@ -89,12 +89,13 @@ def downstream_table(found: Mapping[str, Mapping[str, dict]]) -> Markdown:
     for method, tasks in found.items():
         for name, row in tasks.items():
             shown = {"method": method, "task": name, "score": row["score"], "standard error": row["stderr"]}
-            shown["perplexity of the answer"] = row.get("perplexity")
+            shown["nats, right answer"] = -row["gold_logprob"] if "gold_logprob" in row else None
             difference = row.get("against_full", {})
             shown["pruned - full"] = difference.get("difference")
             shown["95%"] = interval_text(difference["ci95"], sign=True) if difference else None
             rows.append(shown | {"": difference.get("verdict")})
-        rows.append({"method": method, "task": "mean", "score": mean_score(tasks)})
+        if len(tasks) > 1:
+            rows.append({"method": method, "task": "mean", "score": mean_score(tasks)})
     return Markdown(markdown_table(rows, {"score": 1, "standard error": 1, "pruned - full": 1}))
 
 
