@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,9 +97,11 @@ def looks(names: Iterable[str]) -> list[dict]:
     What stands before a comma, behind a plus or before `-pool` says which one it is: `keep09, float32`, `sdtp+h2o`
     and `attention-pool7` are drawn as keep09, h2o and attention, dashed.
     """
-    found, others = [], iter(line_styles())
-    for name in names:
-        base = re.split(r",|-pool\d+", name.lower())[0].rsplit("+")[-1].strip()
+    names = [*names]
+    bases = [re.split(r",|-pool\d+", name.lower())[0].rsplit("+")[-1].strip() for name in names]
+    taken, found = {LOOKS[base][0] for base in bases if base in LOOKS}, []
+    others = cycle([style for style in line_styles() if style["color"] not in taken] or line_styles())
+    for name, base in zip(names, bases, strict=True):
         if base in LOOKS:
             colour, marker = LOOKS[base]
             found.append({"color": colour, "marker": marker, "linestyle": "-" if base == name.lower() else "--"})
