@@ -14,6 +14,7 @@ from .claims import CLAIMS, CONTROLS
 from .disagreements import DISAGREEMENTS
 from .evidence import PROFILES, STORED, Evidence, Row, rows
 from .findings import Status
+from .free_claims import FREE
 from .multi_gpu_estimate import plan_section
 from .question_claims import BEYOND
 
@@ -21,6 +22,7 @@ WIDTH = 120
 TITLES = {
     "Claims of the paper": CLAIMS,
     "Controls that the paper does not show": CONTROLS,
+    "Beyond the paper: nearly free on a real model": FREE,
     "Beyond the paper: a pruner that reads the question": BEYOND,
 }
 INTRODUCTION = f"""# Reproduction ledger

@@ -105,6 +105,12 @@ def is_better(arm: Arm, *others: Arm) -> Reader:
     return read
 
 
+def row_of(document: Mapping, task: str, schedule: str, method: str) -> Mapping | None:
+    """The row of one task, schedule and method, as the table names them, or None."""
+    asked = {"tokens": TOKENS, "task": task, "schedule": schedule, "method": method}
+    return next((row for row in document["data"] if all(row[key] == value for key, value in asked.items())), None)
+
+
 def flops_saved(document: Mapping) -> Finding | None:
     """Share of the prefill's FLOPs that the paper's schedule saves on this model."""
     row = next((row for row in document["data"] if (row["tokens"], row["schedule"]) == (TOKENS, "paper")), None)

@@ -57,6 +57,9 @@ RESULT_FILES = {
         "06", "{method: what evaluation.bootstrap.summarise gives}, by evaluation.compare.compare"
     ),
     "methods": ResultFile("", "[what experiments.real.methods.compare_methods gives], of files of `sdtp evaluate`"),
+    "tuned/methods": ResultFile("", "as methods, of the schedules that are shipped for the model"),
+    "tried": ResultFile("", "[what experiments.real.tried.try_ways gives]"),
+    "evidence": ResultFile("", "{curves, ranking: [what experiments.real.evidence.kept_evidence gives]}"),
     "table1_speed": ResultFile("06", "what experiments.table1_speed.speed gives"),
     "table3_downstream": ResultFile("07", "what experiments.table3_downstream.downstream gives"),
     "table4_loss_ablation": ResultFile("07", "what experiments.table4_losses.loss_ablation gives"),

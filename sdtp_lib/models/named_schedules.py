@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ..pruning.schedule import PRESET_NAMES, TUNED_NAME, PruningSchedule, is_name
 from ..scorers.files import read_config
 from ..scorers.use import own_schedules
-from .shipped_pruners import check_given, pruner_folder
+from .shipped_pruners import check_given, pruner_folder, shipped_folders
 
 
 def resolve_schedule(
@@ -62,6 +62,12 @@ def tuned_name(pruner: str | os.PathLike | None) -> str:
     if not own:
         raise ValueError("name a schedule (--config): there is no --pruner whose folder was tuned for one")
     return next(iter(own))
+
+
+def own_presets(name: str) -> dict[str, PruningSchedule]:
+    """The schedules that the pruners shipped for a model of this name were tuned for; empty for any other model."""
+    folders = [folder for folder in shipped_folders() if folder.parent.name == name]
+    return {key: each for folder in folders for key, each in _of_folder(folder).items()}
 
 
 def check_schedule_name(schedule: str | PruningSchedule | None) -> None:

@@ -12,12 +12,12 @@ from ..scorers.files import CONFIG_FILE, read_config
 from .identity import fingerprint
 from .names import DEMOS
 
-DESIGNS = ("question_aware", "paper")  # the better one first
+DESIGNS = ("question_aware", "paper", "tuned")  # a model gets the first one that it comes with by default
 
 
 def with_pruners() -> list[str]:
     """Names of the models that come with pruners."""
-    return [*DEMOS, *sorted({folder.parent.name for folder in _folders()})]
+    return [*DEMOS, *sorted({folder.parent.name for folder in shipped_folders()})]
 
 
 def check_given(given: str | os.PathLike | None) -> None:
@@ -57,7 +57,7 @@ def shipped_pruners(model: PreTrainedModel) -> dict[str, Path]:
     if name in DEMOS:
         home = paths.QUESTION_PRUNERS / name
         return {"paper": paths.DEMO_PRUNER if name == "demo" else home / "paper", "question_aware": home / DESIGNS[0]}
-    found = _folders()
+    found = shipped_folders()
     if not found:  # or reading the model's weights would be for nothing
         return {}
     weights = fingerprint(model)
@@ -65,5 +65,6 @@ def shipped_pruners(model: PreTrainedModel) -> dict[str, Path]:
     return {design: own[design] for design in DESIGNS if design in own}
 
 
-def _folders() -> list[Path]:
+def shipped_folders() -> list[Path]:
+    """Of all pruners that come with the library, but for those of the demo models."""
     return [path.parent for path in sorted(paths.PRUNERS.glob(f"*/*/{CONFIG_FILE}"))]

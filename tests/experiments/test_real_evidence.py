@@ -12,6 +12,7 @@ from sdtp_lib.data.real.build import real_records
 from sdtp_lib.evaluation.answers import encode_record, in_chat
 from sdtp_lib.experiments.real import full_passes
 from sdtp_lib.experiments.real.evidence import POOLS, best, evidence_table, kept_evidence, pooled
+from sdtp_lib.experiments.real.evidence_study import ASKED, later_layers, study, study_page
 from sdtp_lib.experiments.real.full_passes import FullPass, full_pass, places
 from sdtp_lib.experiments.real.readings import QUESTION, READINGS, Reading, attention_of
 from sdtp_lib.plots.evidence import evidence_curves
@@ -142,3 +143,19 @@ def test_the_best_are_named_and_shown(asked, passed):
     curves = {"oracle": ("oracle", "1"), "best": names[0]}
     figure = evidence_curves(rows, ("needle", "documents_qa"), (0.5, 0.3), curves)
     assert len(figure.axes) == 4 and figure.axes[0].lines[0].get_xdata().tolist() == [*LAYERS]
+
+
+def test_the_study_ranks_scores_and_follows_some_over_the_layers(asked, passed):
+    found = study(asked[0], passed, at=(1, 4))
+    assert {tuple(row["layers"]) for row in found["ranking"]} == {(1, 4)}
+    assert {tuple(row["layers"]) for row in found["curves"]} == {LAYERS}
+    assert {row["task"] for row in found["curves"]} == {"needle", "documents_qa"}
+    page = study_page(found, model="tiny", tokens=400, limit=1)
+    assert page.count("\n## ") == 10 and "later layers, question" in page and "| random" in page
+
+
+def test_what_later_layers_look_at_is_the_last_layer_s_attention_there(asked, passed):
+    rows = later_layers(asked[0], passed, (0.5,))
+    own = kept_evidence(asked[0], passed, LAYERS, {}, (0.5,), (ASKED,), ("mean 7",))
+    last = {row["task"]: row["share"][-1] for row in own if row["score"] == str(ASKED)}
+    assert {row["task"]: row["share"][-1] for row in rows} == last

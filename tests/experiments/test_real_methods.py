@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import pytest
 from transformers import LlamaConfig
@@ -20,7 +21,8 @@ def write(folder, name, method, scores, *, nll=1.0, asked="a", pool=1, first=0, 
         "tasks": [task], "chat_template": "abc", "pruner": None, **changes,
     }  # fmt: skip
     samples = [
-        {"_id": f"{task}-{i}", "dataset": task, "score": score, "nll": nll, "choice": 1, "digest": f"{asked}{i}"}
+        {"_id": f"{task}-{i}", "dataset": task, "score": score, "nll": nll, "choice": 1, "digest": f"{asked}{i}",
+         "prompt_tokens": 60 + i}
         for i, score in enumerate(scores, first)
     ]
     (folder / f"{name}.json").write_text(json.dumps({"metadata": about}))
@@ -137,3 +139,23 @@ def test_nothing_is_written_where_a_row_has_no_full_model_beside_it(tmp_path, mo
     with pytest.raises(ValueError, match="no result of the full model"):
         store_methods(runs, tmp_path / "out", model)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_the_full_model_may_be_a_stored_one(tmp_path, digests):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "old", "full", "full", [1.0] * 8, nll=0.5, device="cpu")
+    write(tmp_path / "new", "some", "attention", [0.0] * 3 + [1.0] * 3, nll=0.75, device="cpu")
+    CONFIG.save_pretrained(tmp_path / "model")
+    store_methods(tmp_path / "old", tmp_path / "stored", tmp_path / "model")
+    if not digests:  # as in tables that were stored before they were kept
+        packed = tmp_path / "stored" / "methods_samples.jsonl.gz"
+        packed.write_bytes(gzip.compress(re.sub(rb', "digest": "\w+"', b"", gzip.decompress(packed.read_bytes()))))
+    store_methods(tmp_path / "new", tmp_path / "more", tmp_path / "model", beside=tmp_path / "stored")
+    full, pruned = json.loads((tmp_path / "more" / "methods.json").read_text())["data"]
+    assert (full["method"], full["n"], full["samples"], pruned["samples"]) == ("full", 8, "full", "some")
+    assert pruned["nll"]["difference"]["mean"] == 0.25
+    write(tmp_path / "new", "some", "attention", [0.0] * 6, asked="b", first=4, device="cpu")
+    with pytest.raises(ValueError, match="no result of the full model on the prompts"):
+        store_methods(tmp_path / "new", tmp_path / "other", tmp_path / "model", beside=tmp_path / "stored")

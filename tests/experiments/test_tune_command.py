@@ -146,7 +146,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(home, tmp_path, capsys, more, 
 
 
 @pytest.mark.slow
-def test_the_demo_is_tuned_and_is_better_than_chance(tmp_path, capsys):
+def test_the_demo_is_tuned_and_is_better_than_chance(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tuning, "QUICK", QUICK)  # `home` made it smaller, for the whole module
     output = tmp_path / "pruner"
     options = ("--model", "demo", "--data", "demo", "--flop-ratio", 1.6, "--quick", "--output", output)
     assert run(capsys, "tune", *options) == (0, [])

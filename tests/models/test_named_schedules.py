@@ -4,7 +4,13 @@ import pytest
 from helpers import tiny_model, tiny_pruner
 
 from sdtp_lib.models.loading import load_pruner
-from sdtp_lib.models.named_schedules import check_schedule_name, default_schedule, resolve_schedule, tuned_name
+from sdtp_lib.models.named_schedules import (
+    check_schedule_name,
+    default_schedule,
+    own_presets,
+    resolve_schedule,
+    tuned_name,
+)
 from sdtp_lib.pruning.schedule import PruningSchedule
 from sdtp_lib.scorers.pooling import pool_of
 from sdtp_lib.scorers.use import use
@@ -48,6 +54,14 @@ def test_a_pruner_that_has_fast_of_its_own_goes_before_the_preset(tmp_path):
     assert default_schedule(model, tmp_path) == "free" and resolve_schedule("2:0.3", model, tmp_path).layers == (2,)
     with pytest.raises(ValueError, match="do not fit a model of 6 layers"):  # the preset's
         resolve_schedule("fastest", model, tmp_path)
+
+
+def test_the_schedules_of_shipped_pruners_are_found_by_the_models_name(tmp_path, monkeypatch):
+    pruner = tiny_pruner((2, 3))
+    pruner.record = {"use": use({"free": TUNED["1.6"]}, 1)}
+    pruner.save_pretrained(tmp_path / "some-model" / "tuned")
+    monkeypatch.setattr("sdtp_lib.paths.PRUNERS", tmp_path)
+    assert own_presets("some-model") == {"free": TUNED["1.6"]} and own_presets("other") == {}
 
 
 def test_what_is_not_there_is_named(folders):

@@ -32,6 +32,13 @@ PLAIN = {"random": RandomScorer(), "recency": RecencyScorer(), "norm": HiddenNor
 WIDTHS = ("7", "13", "sentence")
 POOLS = ("1", *(f"{how} {width}" for width, how in product(WIDTHS, ("mean", "max"))))
 ORACLE = "oracle"
+LATER = "later layers, question, max of heads, mean of tokens"  # what later layers will look at, known to no cut
+SHOWN = {  # in the figure: label -> (score, pool)
+    "oracle": (ORACLE, "mean 7"),
+    "attention of later layers": (LATER, "mean 7"),
+    "attention, strongest head": ("question, max of heads, mean of tokens", "mean 7"),
+    "attention, last window": ("last 16, mean of heads, mean of tokens", "mean 7"),
+}
 
 
 def kept_evidence(
@@ -61,12 +68,12 @@ def kept_evidence(
             *(_scores(model, each, layer, scorers, readings, pools) for layer in layers), strict=True
         )
         for ratio in ratios:
-            shares = torch.stack([_share(some, each.evidence, ratio) for some in scores], dim=1)  # (scores, layers)
+            shares = torch.stack([share_kept(some, each.evidence, ratio) for some in scores], dim=1)  # (scores, layers)
             for (score, pool), share in zip(names[0], shares, strict=True):
                 found.setdefault((task, score, pool, ratio), []).append(share)
     return [
         {**dict(zip(("task", "score", "pool", "ratio"), key, strict=True)), "layers": [*layers], "n": len(shares),
-         **_summary(torch.stack(shares))}
+         **summary(torch.stack(shares))}
         for key, shares in found.items()
     ]  # fmt: skip
 
@@ -123,15 +130,15 @@ def _scores(
     return names, torch.cat([pooled(scores, pool, each.sentence) for pool in pools])
 
 
-def _share(scores: Tensor, evidence: Tensor, ratio: float) -> Tensor:
+def share_kept(scores: Tensor, evidence: Tensor, ratio: float) -> Tensor:
     """(scores,): what one cut, as the engine makes it by each of (scores, tokens), keeps of (tokens,) evidence."""
     schedule, tokens = PruningSchedule((1,), ratio), scores.shape[1]
     kept = select(scores, schedule.keep(tokens), *schedule.forced(tokens))
     return evidence[kept].sum(1) / evidence.sum()
 
 
-def _summary(shares: Tensor) -> dict[str, list]:
-    """Of (records, layers) shares: for each layer the mean, its interval, and how often all is kept."""
+def summary(shares: Tensor) -> dict[str, list]:
+    """Of (records, layers) shares, for each layer: the mean, its interval, and how often all is kept."""
     return {
         "share": [round(float(x), 4) for x in shares.mean(0)],
         "ci95": [interval([column.tolist()]) for column in shares.T],

@@ -15,6 +15,7 @@ from ...evaluation.bootstrap import interval
 from ...evaluation.paired_differences import FURTHER, difference_cell
 from ...latency.flop_estimates import flop_ratio
 from ...markdown import Markdown
+from ...models.named_schedules import own_presets
 from ...pruning.schedule import PRESET_NAMES, PruningSchedule
 from ...results import markdown_table, read_json
 from ...scorers.pooling import pooling
@@ -24,15 +25,23 @@ ALIKE = ("model", "dtype")  # what two results must have in common to be compare
 MEASURES = {"score": ("score", 100), **FURTHER}
 
 
-def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list[dict[str, Any]]:
+Run = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]  # metadata, samples
+
+
+def compare_methods(
+    folder: str | os.PathLike, config: PretrainedConfig, known: Sequence[Run] = ()
+) -> list[dict[str, Any]]:
     """One row for each task of each result file of a folder, beside the full model on the same prompts.
 
     Args:
         folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
         config: of the model, for the FLOPs of its prefill.
+        known: results of the full model beside those of the folder; of those the samples may be stored ones, which have
+            the number of tokens of a prompt in place of its digest.
 
     Returns:
         Rows with `tokens`, `task`, `schedule`, `method` (a pruner's folder and the pooling in its name), `pruner`, `n`,
+        `samples` (the file's stem),
         `device`, `commit`, `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the
         choices) and `nll` (per token of the answer), each `mean`, `ci95`, and for all but the full model the paired
         `difference` to it; the full model's come first.
@@ -45,15 +54,15 @@ def compare_methods(folder: str | os.PathLike, config: PretrainedConfig) -> list
     for file in sorted(Path(folder).glob("*.json")):
         document = read_json(file)
         _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
-        found.append((document["metadata"], samples))
+        found.append((file.stem, document["metadata"], samples))
     if not found:
         raise ValueError(f"{folder} has no results of sdtp evaluate")
-    full = [(about, samples) for about, samples in found if about["method"] == "full"]
+    full = [(about, samples) for _, about, samples in found if about["method"] == "full"] + [*known]
     rows = []
-    for about, samples in found:
+    for stem, about, samples in found:
         for task in about["tasks"]:
             own = [sample for sample in samples if sample["dataset"] == task]
-            row = _described(about, task, len(own), config)
+            row = _described(about, task, len(own), config) | {"samples": stem}
             beside = None if about["method"] == "full" else _beside(own, about, task, full)
             rows.append(row | {name: _cell(own, beside, *how) for name, how in MEASURES.items() if how[0] in own[0]})
     return sorted(rows, key=lambda row: (*(row[key] for key in ("tokens", "task", "flops")), -row["score"]["mean"]))
@@ -75,7 +84,7 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
     given, layers, tokens = about["schedule"], config.num_hidden_layers, _tokens(about, task)
     schedule = PruningSchedule(**given)
-    presets = {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
+    presets = own_presets(about["model"]) | {name: PruningSchedule.preset(name, layers) for name in PRESET_NAMES}
     name = next((name for name, preset in presets.items() if preset == schedule), str(given["layers"]))
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
     form = ", no chat template" if plain else ""
@@ -94,12 +103,14 @@ def _tokens(about: Mapping, task: str) -> int | None:
     return about["tokens"][task] if isinstance(about["tokens"], Mapping) else about["tokens"]
 
 
-def _beside(own: Sequence[dict], about: Mapping, task: str, full: Sequence[tuple]) -> list[dict]:
+def _beside(own: Sequence[Mapping], about: Mapping, task: str, full: Sequence[Run]) -> list[Mapping]:
     """The full model's samples of the same records, asked with the same token ids, in the same order."""
-    asked = [(sample["_id"], sample["digest"]) for sample in own]
     for other, samples in full:
-        known = {(sample["_id"], sample["digest"]): sample for sample in samples if sample["dataset"] == task}
-        if all(about[key] == other[key] for key in ALIKE) and known.keys() >= {*asked}:
+        theirs = [sample for sample in samples if sample["dataset"] == task]
+        key = "digest" if all("digest" in sample for sample in theirs) else "prompt_tokens"
+        known = {(sample["_id"], sample[key]): sample for sample in theirs}
+        asked = [(sample["_id"], sample[key]) for sample in own]
+        if all(about[same] == other[same] for same in ALIKE) and known.keys() >= {*asked}:
             return [known[prompt] for prompt in asked]
     raise ValueError(
         f"no result of the full model on the prompts of {task} at {_tokens(about, task)} tokens, as {about['model']} "

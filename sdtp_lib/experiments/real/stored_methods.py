@@ -1,6 +1,7 @@
 """The table of `methods` as it is stored: rows as JSON, the same as Markdown, and every sample's scores, packed.
 
-`python -m sdtp_lib.experiments.real.stored_methods FOLDER results/smollm2 --model smollm2-135m` writes the three.
+`python -m sdtp_lib.experiments.real.stored_methods FOLDER results/smollm2 --model smollm2-135m` writes the three. With
+`--beside` the full model is taken from a table that is stored already.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from ...models.names import local_path
 from ...models.packages import RECORD_FILE
 from ...results import read_json, write_files
 from ...text_files import read_jsonl
-from .methods import compare_methods, methods_table
+from .methods import ALIKE, Run, compare_methods, methods_table
 
-KEPT = ("_id", "prompt_tokens", "score", "nll", "choice", "group")  # of a sample; no text, which is not ours to store
+# Of a sample; no text, which is not ours to store.
+KEPT = ("_id", "dataset", "prompt_tokens", "digest", "score", "nll", "choice", "group")
 TITLES = {
     "needle": "One needle", "needle_multi": "Four needles, one asked for",
     "documents_qa": "Questions among documents", "prose_nll": "The next 64 tokens of prose",
@@ -39,8 +41,9 @@ Scores of all samples are in `methods_samples.jsonl.gz`.
 
 
 def store_methods(
-    folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike, note: str = ""
-) -> list[Path]:
+    folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike, note: str = "",
+    beside: str | os.PathLike | None = None, profile: str | None = None,
+) -> list[Path]:  # fmt: skip
     """Write `methods.json`, `methods.md` and `methods_samples.jsonl.gz`, all or none.
 
     Args:
@@ -48,6 +51,8 @@ def store_methods(
         output: folder to write to.
         model: whose FLOPs are counted.
         note: what else a reader of the page must know.
+        beside: folder of a stored table, whose rows of the full model go before those of `folder`.
+        profile: that the results belong to; by default what the files say.
 
     Returns:
         The files written.
@@ -56,10 +61,14 @@ def store_methods(
         ValueError, FileNotFoundError: as `compare_methods`, or if there is no such model; nothing is written then.
     """
     home = local_path(model)
-    rows = compare_methods(folder, AutoConfig.from_pretrained(home or model))
+    full, known = _full_of(Path(beside)) if beside else ([], [])
+    own = compare_methods(folder, AutoConfig.from_pretrained(home or model), known)
+    asked = {(row["tokens"], row["task"]) for row in own}
+    rows = [*(row for row in full if (row["tokens"], row["task"]) in asked), *own]
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     runs = [read_json(file)["metadata"] for file in sorted(Path(folder).glob("*.json"))]
     about = {key: _of_all([run.get(key) for run in runs]) for key in sorted({key for run in runs for key in run})}
+    about["profile"] = profile or about.get("profile")
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
     document = {"metadata": about, "data": rows}
@@ -91,6 +100,18 @@ def _of_all(values: Sequence[Any]) -> Any:
     return different if len(different) > 1 else next(iter(different), None)
 
 
+def _full_of(stored: Path) -> tuple[list[dict], list[Run]]:
+    """The full model's rows of a stored table, and its runs as `compare_methods` takes them."""
+    document = read_json(stored / "methods.json")
+    rows = [row for row in document["data"] if row["method"] == "full"]
+    samples: dict[str, list[dict]] = {row["samples"]: [] for row in rows}
+    for line in gzip.decompress((stored / "methods_samples.jsonl.gz").read_bytes()).decode().splitlines():
+        if (sample := json.loads(line))["row"] in samples:
+            samples[sample["row"]].append(sample)
+    about = {key: document["metadata"][key] for key in ALIKE}
+    return rows, [(about, some) for some in samples.values()]
+
+
 def _samples(folder: Path) -> str:
     lines = []
     for file in sorted(folder.glob("*.json")):
@@ -108,8 +129,10 @@ def main() -> None:
     parser.add_argument("output", help="folder that gets methods.json, methods.md and methods_samples.jsonl.gz")
     parser.add_argument("--model", required=True, help="folder or name of the model, whose FLOPs are counted")
     parser.add_argument("--note", default="", help="what else a reader of the page must know")
+    parser.add_argument("--beside", default=None, help="folder of a stored table that has the full model's rows")
+    parser.add_argument("--profile", default=None, help="that the results belong to")
     given = parser.parse_args()
-    for file in store_methods(given.folder, given.output, given.model, given.note):
+    for file in store_methods(given.folder, given.output, given.model, given.note, given.beside, given.profile):
         print(file)
 
 

@@ -60,9 +60,16 @@ class Way:
     local: int | None = None
 
     def schedule(self, layers: int, config: PretrainedConfig, tokens: int) -> PruningSchedule:
-        """Its cuts on a model of `layers` layers, FLOPs counted at prompts of `tokens` tokens."""
+        """Its cuts on a model of `layers` layers, FLOPs counted at prompts of `tokens` tokens.
+
+        Raises:
+            ValueError: if the earlier cuts leave too many tokens for its FLOP ratio.
+        """
         own = {} if self.local is None else {"local_ratio": 0.0, "min_local_tokens": self.local}
-        low, high = 1e-4, 1.0
+        low, high = 0.001, 1.0
+        if flop_ratio(self._with(low, own), layers, config, tokens) < self.ratio:
+            after = f"no last cut of {self.layers} after {self.earlier}"
+            raise ValueError(f"{after} reaches a FLOP ratio of {self.ratio:g}")
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             enough = flop_ratio(self._with(middle, own), layers, config, tokens) >= self.ratio
@@ -73,28 +80,26 @@ class Way:
         return PruningSchedule(self.layers, (*self.earlier, round(last, 3)), **own)
 
 
-FREE, FAST, LOCAL = 1.63, 2.25, 48
+FREE, FAST, FASTEST, LOCAL = 1.63, 2.25, 3.0, 48
 WAYS = (
     Way("strongest", SENTENCES, FREE, (15,)),
     Way("strongest", SENTENCES, FREE, (15,), local=LOCAL),
     Way("attention", 7, FREE, (15,)),
     Way("strongest", SENTENCES, FAST, (8, 15), (0.5,), LOCAL),
-    Way("attention", 7, FAST, (8, 15), (0.5,)),
-    Way("strongest", SENTENCES, FREE, (8,), local=LOCAL),
+    Way("attention", 7, FAST, (8, 15), (0.5,), LOCAL),
     Way("strongest", SENTENCES, FAST, (8,), local=LOCAL),
-    Way("question_aware", SENTENCES, FREE, (16,), local=LOCAL),
-    Way("question_aware", 7, FREE, (16,), local=LOCAL),
-    Way("question_aware", SENTENCES, FAST, (7, 16), (0.5,), LOCAL),
-    Way("strongest", 13, FREE, (15,), local=LOCAL),
     Way("strongest", 13, FAST, (8, 15), (0.5,), LOCAL),
-    Way("strongest", SENTENCES, FREE, (8, 15), (0.75,), LOCAL),
-    Way("strongest", SENTENCES, FREE, (8, 21), (0.6,), LOCAL),
-    Way("strongest", SENTENCES, FAST, (8, 17), (0.45,), LOCAL),
-    Way("strongest", SENTENCES, FAST, (7, 14), (0.5,), LOCAL),
-    Way("strongest", SENTENCES, FAST, (8, 15, 21), (0.5, 0.6), LOCAL),
-    Way("paper", SENTENCES, FREE, (16,), local=LOCAL),
+    Way("strongest", SENTENCES, FASTEST, (7,), local=LOCAL),
+    Way("strongest", SENTENCES, FASTEST, (7, 15), (0.2,), LOCAL),
+    Way("attention", 7, FREE, (15,), local=LOCAL),
+    Way("attention", 7, FASTEST, (7, 15), (0.2,), LOCAL),
     Way("oracle", 1, FREE, (15,)),
     Way("oracle", 1, FAST, (8, 15), (0.5,)),
+    Way("strongest", 13, FREE, (15,), local=LOCAL),
+    Way("strongest", SENTENCES, FREE, (8,), local=LOCAL),
+    Way("question_aware", SENTENCES, FREE, (16,), local=LOCAL),
+    Way("question_aware", 7, FREE, (16,), local=LOCAL),
+    Way("strongest", SENTENCES, FAST, (7, 14), (0.5,), LOCAL),
 )
 
 

@@ -38,10 +38,10 @@ class Effort:
 
 
 FULL = Effort(
-    train=96, search=24, held_out=40, epochs=8, depths=(0.13, 0.25, 0.4, 0.5), stages=(1, 2, 4), first_look=8,
+    train=96, search=24, held_out=40, epochs=8, depths=(0.13, 0.25, 0.4, 0.5), stages=(1, 2, 4), first_look=4,
     finalists=12, repeats=5,
 )  # fmt: skip
 QUICK = Effort(
-    train=24, search=8, held_out=12, epochs=4, depths=(0.25, 0.4), stages=(1, 4), first_look=4, finalists=6, repeats=3
+    train=24, search=8, held_out=12, epochs=4, depths=(0.25, 0.4), stages=(1, 4), first_look=2, finalists=6, repeats=3
 )
 POOLS = (1, 7, SENTENCES)  # how scores are pooled, see `scorers.pooling`

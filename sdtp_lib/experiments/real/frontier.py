@@ -1,0 +1,118 @@
+"""Quality against FLOPs on a real model: curves of the stored tables, and what the goals come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...markdown import Markdown
+from ...pruning.schedule import PRESET_RATIOS
+from ...results import markdown_table
+
+TASKS = ("needle", "documents_qa")
+PAPERS, LATER = "the paper's stages", "few later cuts"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What pruning may cost to be called nearly free, at a FLOP ratio.
+
+    Attributes:
+        flops: full / pruned, at least.
+        needles: share of the full model's found needles, at least.
+        nll: nats per token of the answers above the full model's, at most.
+        right: lower end of the paired difference of right spans, in points, above.
+    """
+
+    flops: float
+    needles: float
+    nll: float
+    right: float
+
+
+GOALS = {"free": Goal(1.6, 0.95, 0.15, -5), "fast": Goal(2.2, 0.90, 0.35, -8)}
+
+
+def joined(*tables: Sequence[Mapping]) -> list[Mapping]:
+    """Rows of several stored tables, each row once: those of the full model stand in all of them."""
+    found: dict[tuple, Mapping] = {}
+    for row in (row for table in tables for row in table):
+        found.setdefault(tuple(row[key] for key in ("tokens", "task", "schedule", "method")), row)
+    return list(found.values())
+
+
+def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[str]) -> dict[str, list[Mapping]]:
+    """Label -> the rows of a method under one kind of schedule, by FLOPs; labels in the order of `methods`.
+
+    Args:
+        methods: as the table has them.
+    """
+    found: dict[str, list[Mapping]] = {}
+    chosen = [row for row in rows if row["task"] == task and row["tokens"] == tokens and row["schedule"] != "none"]
+    for method in methods:
+        for row in sorted((row for row in chosen if row["method"] == method), key=lambda row: row["flops"]):
+            kind = PAPERS if row["schedule"] in PRESET_RATIOS else LATER
+            found.setdefault(f"{method}; {kind}", []).append(row)
+    return found
+
+
+def goal_table(rows: Sequence[Mapping], tokens: int, goals: Mapping[str, Goal] = GOALS) -> Markdown:
+    """Every method under the schedules of the goals: each measure, its goal, and whether the goal is reached."""
+    table = []
+    for name, goal in goals.items():
+        own = [row for row in rows if row["schedule"] == name and row["tokens"] == tokens]
+        for method in dict.fromkeys(row["method"] for row in own):
+            by_task = {row["task"]: row for row in own if row["method"] == method}
+            table.append(_judged(name, goal, method, by_task))
+    return Markdown(markdown_table(table))
+
+
+def stage_table(rows: Sequence[Mapping], tokens: int, schedules: Sequence[str], methods: Sequence[str]) -> Markdown:
+    """Some methods under some schedules beside the full model: needles found, and the loss of both tasks' answers."""
+    table = []
+    for schedule in schedules:
+        own = [row for row in rows if row["schedule"] == schedule and row["tokens"] == tokens]
+        for method in methods:
+            if by_task := {row["task"]: row for row in own if row["method"] == method}:
+                table.append(_measured(schedule, method, by_task))
+    return Markdown(markdown_table(table))
+
+
+def reached(goal: Goal, by_task: Mapping[str, Mapping]) -> dict[str, bool]:
+    """Which parts of a goal a method reaches; only of what was measured.
+
+    Args:
+        by_task: task -> its row; the needle's score and every task's `nll` and `right` are judged.
+    """
+    found = {}
+    if needle := by_task.get("needle"):
+        full = needle["score"]["mean"] - needle["score"]["difference"]["mean"]
+        found["needles"] = needle["score"]["mean"] >= goal.needles * full
+    for task, row in by_task.items():
+        found[f"NLL, {task}"] = row["nll"]["difference"]["mean"] <= goal.nll
+        if task == "documents_qa":
+            found["right spans"] = row["right"]["difference"]["ci95"][0] > goal.right
+    return found
+
+
+def _judged(name: str, goal: Goal, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:
+    missed = [part for part, held in reached(goal, by_task).items() if not held]
+    return _measured(name, method, by_task) | {"goal": f"missed: {', '.join(missed)}" if missed else "reached"}
+
+
+def _measured(schedule: str, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:
+    first, needle, asked = next(iter(by_task.values())), by_task.get("needle"), by_task.get("documents_qa")
+    return {
+        "schedule": schedule, "full / pruned FLOPs": f"{first['flops']:.2f}", "method": method,
+        "needles": f"{needle['score']['mean']:.0f} of 100" if needle else "-",
+        "their NLL": _difference(needle["nll"]) if needle else "-",
+        "questions' NLL": _difference(asked["nll"]) if asked else "-",
+        "right of 4 spans": _difference(asked["right"], 1) if asked else "-",
+        "n": "/".join(str(each["n"]) for each in (needle, asked) if each),
+    }  # fmt: skip
+
+
+def _difference(cell: Mapping[str, Any], digits: int = 2) -> str:
+    low, high = cell["difference"]["ci95"]
+    return f"{cell['difference']['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

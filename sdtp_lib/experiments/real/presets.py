@@ -1,0 +1,90 @@
+"""The schedules `free`, `fast` and `fastest` of a real model, chosen from ways that were tried, as a pruner's folder.
+
+`python -m sdtp_lib.experiments.real.presets results/smollm2/tried.json FOLDER --model smollm2-135m` writes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ...models.identity import fingerprint
+from ...models.loading import load_with_tokenizer
+from ...pruning.schedule import PruningSchedule
+from ...results import read_json
+from ...scorers.attention_pruner import AttentionPruner
+from ...scorers.pooling import Pool
+from ...scorers.sentences import sentence_ends
+from ...scorers.use import USE, use
+from ...training.saliency import label
+from .tried import TASKS
+
+AT_LEAST = {"free": 1.6, "fast": 2.2, "fastest": 3.0}  # FLOPs of the prefill, full / pruned
+UNTRAINED = {"attention": {"window": 16, "heads": "mean"}, "strongest": {"window": 32, "heads": "max"}}
+
+
+def choose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Name -> the row whose answers lose least, mean over tasks, of one score and pooling for all names.
+
+    Args:
+        rows: of `tried.try_ways`; scores that must be trained, or shown the answers, are passed over.
+
+    Raises:
+        ValueError: if no score was tried at every FLOP ratio.
+    """
+    found: dict[tuple[str, Pool], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        names = [name for name, ratio in AT_LEAST.items() if row["flops"] >= ratio]
+        if row["score"] in UNTRAINED and names:
+            best = found.setdefault((row["score"], row["pool"]), {})
+            best[names[-1]] = min(best.get(names[-1], row), row, key=_loss)
+    whole = [best for best in found.values() if best.keys() == AT_LEAST.keys()]
+    if not whole:
+        raise ValueError(f"no score was tried at all FLOP ratios, {', '.join(f'{x:g}' for x in AT_LEAST.values())}")
+    best = min(whole, key=lambda best: sum(map(_loss, best.values())))
+    return {name: best[name] for name in AT_LEAST}
+
+
+def as_pruner(
+    chosen: Mapping[str, Mapping[str, Any]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> AttentionPruner:
+    """The pruner that scores so, with these schedules in its record."""
+    schedules = {name: PruningSchedule(**row["schedule"]) for name, row in chosen.items()}
+    first = next(iter(chosen.values()))
+    record = {
+        "model": label(model.name_or_path), "fingerprint": fingerprint(model), "score": first["score"],
+        USE: use(schedules, first["pool"], sentence_ends(tokenizer)),
+    }  # fmt: skip
+    layers = sorted({layer for schedule in schedules.values() for layer in schedule.layers})
+    return AttentionPruner(model.config.hidden_size, layers, record, **UNTRAINED[first["score"]])
+
+
+def write_presets(tried: str | os.PathLike, folder: str | os.PathLike, model: str | os.PathLike) -> None:
+    """Choose from the file `tried` and write the folder.
+
+    Raises:
+        ValueError, FileNotFoundError: as `choose` and `load_model`; nothing is written then.
+    """
+    chosen = choose(read_json(tried)["data"])
+    as_pruner(chosen, *load_with_tokenizer(model, "float32")).save_pretrained(folder)
+
+
+def _loss(row: Mapping[str, Any]) -> float:
+    return sum(row[task]["above"]["difference"] for task in TASKS) / len(TASKS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Choose a real model's presets from ways that were tried.")
+    parser.add_argument("tried", help="tried.json")
+    parser.add_argument("folder", help="gets the pruner")
+    parser.add_argument("--model", required=True, help="folder or name")
+    given = parser.parse_args()
+    write_presets(given.tried, given.folder, given.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Figure of what pruning costs a real model against the FLOPs it saves, a curve for each score and kind of schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .style import GREY, Figure, line_styles, new_figure, styled
+
+
+@styled
+def frontier(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measure: str, label: str) -> Figure:
+    """A panel a task: the paired difference to the full model, with its 95% interval, against FLOPs full / pruned.
+
+    Args:
+        curves: task -> label -> rows, as `experiments.real.frontier.curves` gives them.
+        measure: of a row: `score`, `right` or `nll`.
+        label: what the difference is called, with its unit.
+    """
+    names = list(dict.fromkeys(name for some in curves.values() for name in some))
+    styles = dict(zip(names, line_styles(), strict=False))
+    figure, panels = new_figure(5.2 * len(curves), 4.4, 1, len(curves), squeeze=False)
+    for (task, some), axes in zip(curves.items(), panels[0], strict=True):
+        axes.axhline(0, color=GREY, linewidth=0.9)
+        for name, rows in some.items():
+            cells, flops = [row[measure]["difference"] for row in rows], [row["flops"] for row in rows]
+            spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
+            means, whiskers = [cell["mean"] for cell in cells], {"yerr": spread, "capsize": 2, "elinewidth": 0.8}
+            axes.errorbar(flops, means, label=name, **whiskers, **styles[name])
+        axes.set(title=task, xlabel="FLOPs of the prefill, full / pruned", ylabel=label)
+    found = {name: handle for axes in panels[0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found, loc="outside upper center", ncols=2, fontsize="small")
+    return figure

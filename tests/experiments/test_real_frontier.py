@@ -1,0 +1,66 @@
+"""Quality against FLOPs from stored tables: curves, and whether the goals are reached."""
+
+import pytest
+
+from sdtp_lib.experiments.real.frontier import GOALS, curves, goal_table, joined, reached, stage_table
+from sdtp_lib.plots.frontier import frontier
+
+
+def cell(mean, difference, low, high):
+    return {"mean": mean, "ci95": [mean, mean], "difference": {"mean": difference, "ci95": [low, high]}}
+
+
+def row(method="attention", schedule="free", task="needle", flops=1.6, found=95.0, nll=0.1, low=-4.0, tokens=64):
+    return {
+        "tokens": tokens, "task": task, "schedule": schedule, "method": method, "flops": flops, "n": 20,
+        "score": cell(found, found - 100, -9, 0), "nll": cell(1.0, nll, nll - 0.1, nll + 0.1),
+        "right": cell(50.0, 1.0, low, 5.0),
+    }  # fmt: skip
+
+
+def test_a_row_that_stands_in_two_tables_is_taken_once():
+    full = row("full", "none")
+    assert joined([full, row()], [full, row(schedule="fast")]) == [full, row(), row(schedule="fast")]
+
+
+def test_curves_part_the_paper_s_stages_from_others_and_ascend():
+    rows = [row(flops=2.2, schedule="fast"), row(), row(schedule="paper"), row("random"), row(task="documents_qa")]
+    found = curves([*rows, row("full", "none")], "needle", 64, ["attention", "random"])
+    assert {*found} == {"attention; the paper's stages", "attention; few later cuts", "random; few later cuts"}
+    assert [each["flops"] for each in found["attention; few later cuts"]] == [1.6, 2.2]
+    assert not curves(rows, "needle", 128, ["attention"])
+
+
+@pytest.mark.parametrize(
+    "changes, part",
+    [({"found": 94.9}, "needles"), ({"nll": 0.151}, "NLL, needle"), ({}, None)],
+)
+def test_a_goal_is_judged_by_the_needles(changes, part):
+    judged = reached(GOALS["free"], {"needle": row(**changes)})
+    assert [name for name, held in judged.items() if not held] == ([part] if part else [])
+
+
+@pytest.mark.parametrize("low, held", [(-5.0, False), (-4.9, True)])
+def test_spans_are_judged_by_the_lower_end_on_questions_alone(low, held):
+    judged = reached(GOALS["free"], {"needle": row(low=-20), "documents_qa": row(task="documents_qa", low=low)})
+    assert judged["right spans"] is held and len(judged) == 4
+
+
+def test_the_table_says_what_was_missed():
+    text = goal_table([row(), row(task="documents_qa", nll=0.2), row("random", "fast", found=10.0, flops=2.2)], 64)
+    assert "missed: NLL, documents_qa" in text and "missed: needles" in text and "10 of 100" in text
+    assert "+0.20 [+0.10, +0.30]" in text and text.count("\n") == 3
+
+
+def test_a_table_of_stages_leaves_out_what_was_not_run():
+    rows = [row(schedule="paper"), row("random", "paper", task="documents_qa")]
+    text = stage_table(rows, 64, ["paper", "low"], ["random", "attention", "norm"])
+    assert text.count("\n") == 3 and "| paper" in text and "20" in text and " - " in text
+
+
+def test_the_figure_has_a_panel_a_task_and_one_entry_a_curve():
+    rows = [row(), row(schedule="fast", flops=2.2), row(task="documents_qa")]
+    some = {task: curves(rows, task, 64, ["attention"]) for task in ("needle", "documents_qa")}
+    figure = frontier(some, "nll", "NLL above the full model's")
+    assert [axes.get_title() for axes in figure.axes] == [*some]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; few later cuts"]

@@ -1,0 +1,43 @@
+"""Whether pruning is nearly free on a real model: a goal holds with all its parts alone."""
+
+import pytest
+
+from sdtp_lib.experiments.real.frontier import GOALS
+from sdtp_lib.ledger.findings import Status
+from sdtp_lib.ledger.free_claims import FREE, TUNED, nearly_free
+
+
+def cell(mean, difference, low, high):
+    return {"mean": mean, "ci95": [mean, mean], "difference": {"mean": difference, "ci95": [low, high]}}
+
+
+def table(schedule="free", flops=1.63, found=97.0, nll=0.05, low=-2.0, tasks=("needle", "documents_qa")):
+    rows = [
+        {"tokens": 1024, "task": task, "schedule": schedule, "method": TUNED, "flops": flops, "n": 100,
+         "score": cell(found, found - 100, -6, 0), "nll": cell(1, nll, nll - 0.1, nll + 0.1),
+         "right": cell(45, 1, low, 4)}
+        for task in tasks
+    ]  # fmt: skip
+    return {"data": rows}
+
+
+@pytest.mark.parametrize(
+    "changes, status",
+    [
+        ({}, Status.HOLDS), ({"flops": 1.59}, Status.FAILS), ({"found": 94.0}, Status.FAILS),
+        ({"nll": 0.16}, Status.FAILS), ({"low": -5.5}, Status.FAILS),
+    ],
+)  # fmt: skip
+def test_a_goal_holds_with_all_its_parts(changes, status):
+    found = nearly_free("free")(table(**changes))
+    assert found.status is status and "100 needles, 100 questions" in found.n and "at 1." in found.text
+
+
+def test_half_of_a_table_answers_nothing():
+    assert nearly_free("free")(table(tasks=("needle",))) is None
+    assert nearly_free("fast")(table()) is None
+
+
+def test_there_is_a_claim_for_each_goal():
+    assert [claim.where for claim in FREE] == [f"`{name}`" for name in GOALS]
+    assert all(len(claim.claim) < 200 and "blind" not in claim.claim for claim in FREE)
