@@ -6,10 +6,10 @@ import re
 
 from .. import paths, results
 from ..markdown import Markdown
-from .claims import CLAIMS, CONTROLS, Claim
+from .claims import Claim
 from .evidence import Row, rows
 from .findings import Status
-from .question_claims import BEYOND
+from .ledger import TITLES
 
 NOTHING = "-"
 
@@ -23,7 +23,7 @@ def came_out(notebook: str) -> Markdown:
     Raises:
         ValueError: if no claim is tested by it; as `evidence.rows`.
     """
-    asked = [claim for claim in (*CLAIMS, *CONTROLS, *BEYOND) if notebook_of(claim) == notebook]
+    asked = [claim for claims in TITLES.values() for claim in claims if notebook_of(claim) == notebook]
     if not asked:
         raise ValueError(f"no claim of the ledger is tested by notebook {notebook!r}")
     found = [_shown(row) for row in rows(asked, "demo", stored=True)]

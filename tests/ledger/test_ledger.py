@@ -10,8 +10,8 @@ from sdtp_lib import paths, results
 from sdtp_lib.ledger.claims import CLAIMS, CONTROLS
 from sdtp_lib.ledger.evidence import MODELS, Kind, model_of
 from sdtp_lib.ledger.findings import Status
-from sdtp_lib.ledger.ledger import TITLES, cells, ledger_rows, write_ledger
 from sdtp_lib.ledger.free_claims import FREE
+from sdtp_lib.ledger.ledger import TITLES, cells, ledger_rows, write_ledger
 from sdtp_lib.ledger.question_claims import BEYOND
 from sdtp_lib.ledger.result_files import RESULT_FILES
 
