@@ -13,7 +13,7 @@ ENGINE_TESTS := tests/pruning tests/scorers $(addprefix tests/,$(addsuffix .py,m
 
 NBVAL := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-.PHONY: install reproduce store notebooks test test-slow test-newest test-py312 lint clean
+.PHONY: install reproduce store notebooks answers test test-slow test-newest test-py312 lint clean
 
 reproduce: install ## every notebook with the demo profile, two at a time but for those that time, into runs/demo
 	$(BIN)/sdtp reproduce --profile demo --jobs 2
@@ -48,6 +48,9 @@ test-py312: ## the same on Python 3.12 (PY312=/where/it/is); where there is none
 
 notebooks: install ## execute the notebooks in place, as they are stored
 	$(BIN)/python -c "import sys; from sdtp_lib.runner.execution import store; [store(name) for name in sys.argv[1:]]" notebooks/*.ipynb
+
+answers: install ## renew what the notebooks show of stored results, above their parameters; runs no model
+	$(BIN)/python -c "import sys; from sdtp_lib.runner.execution import refresh; [refresh(name) for name in sys.argv[1:]]" notebooks/*.ipynb
 
 lint: install ## style, and the law of the house: who may import whom
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from . import results
 
@@ -20,8 +20,19 @@ def paper_ours(rows: Iterable[tuple], digits: int = 2) -> Markdown:
     Args:
         rows: (quantity, paper's number, ours) or (quantity, paper's, ours, digits); None or NaN where there is none, a
             text where it is no number.
+
+    Returns:
+        The rows that have a number of ours. Where these are several and all zero there is nothing to compare, and a
+        sentence says so.
     """
-    table = []
+    table, rows = [], [row for row in rows if not is_missing(row[2])]
+    if not rows:
+        return Markdown("Nothing of this was measured here.")
+    numbers = [(theirs, ours) for _, theirs, ours, *_ in rows if not isinstance(ours, str)]
+    if 1 < len(rows) == len(numbers) and not any(round(ours, digits) for _, ours in numbers):
+        known = [theirs for theirs, _ in numbers if not is_missing(theirs)]
+        said = f"; the paper's are {min(known):+.{digits}f} to {max(known):+.{digits}f}" if known else ""
+        return Markdown(f"No difference at all was measured here{said}: {', '.join(row[0] for row in rows)}.")
     for quantity, theirs, ours, *places in rows:
         places = places[0] if places else digits
         both = not any(is_missing(value) or isinstance(value, str) for value in (theirs, ours))
@@ -36,6 +47,12 @@ def paper_ours(rows: Iterable[tuple], digits: int = 2) -> Markdown:
             )
         )
     return Markdown(results.markdown_table(table))
+
+
+def interval_text(ends: Sequence[float], digits: int = 1, sign: bool = False) -> str | None:
+    """`87.0 to 99.4`; None for one without width, which one sample has, or samples that are all alike."""
+    low, high = (number_text(end, digits, sign) for end in ends)
+    return None if low == high else f"{low} to {high}"
 
 
 def is_missing(value) -> bool:

@@ -148,18 +148,21 @@ def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequen
             raise ValueError(f"cannot resume: {key} was {old.get(key)!r} and is now {new.get(key)!r}")
 
 
-def markdown_table(table: Any, digits: int = 2) -> str:
+def markdown_table(table: Any, digits: int | Mapping[str, int] = 2) -> str:
     """A Markdown table, floats rounded to `digits`, missing values as a dash, numbers to the right.
 
     Args:
         table: a DataFrame, without its index, or a list of rows as dicts.
+        digits: of all columns, or column -> digits, and 2 of those not named.
     """
     import pandas as pd
     from tabulate import tabulate
 
     frame = pd.DataFrame(table)
     align = ["right" if pd.api.types.is_numeric_dtype(dtype) else "left" for dtype in frame.dtypes]
-    rows = [[_cell(value, digits) for value in row] for row in frame.astype(object).itertuples(index=False)]
+    places = [digits if isinstance(digits, int) else digits.get(str(name), 2) for name in frame.columns]
+    values = frame.astype(object).itertuples(index=False)
+    rows = [[_cell(value, place) for value, place in zip(row, places, strict=True)] for row in values]
     return tabulate(rows, [*map(str, frame.columns)], "pipe", disable_numparse=True, colalign=align if rows else None)
 
 

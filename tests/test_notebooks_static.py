@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import nbformat
@@ -37,6 +37,11 @@ def code_cells(path):
     return [cell for cell in read(path).cells if cell.cell_type == "code"]
 
 
+def parameters_cell(path):
+    (found,) = [cell for cell in code_cells(path) if "parameters" in tags(cell)]
+    return found
+
+
 def tags(cell):
     return set(cell.metadata.get("tags", []))
 
@@ -49,7 +54,7 @@ def tree(cell):
 def parameters(path):
     """name -> default, of the parameters cell; every line of it is a plain `name = literal  # comment`."""
     found = {}
-    lines = code_cells(path)[0].source.splitlines()
+    lines = parameters_cell(path).source.splitlines()
     for line in filter(None, lines):
         (statement,) = ast.parse(line).body
         assert isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name), line
@@ -72,10 +77,23 @@ def test_name_and_header(path):
 
 @every_notebook
 def test_parameters_are_plain_literals(path):
-    assert "parameters" in tags(code_cells(path)[0])
-    assert not [cell for cell in code_cells(path)[1:] if "parameters" in tags(cell)]
     found = parameters(path)
     assert found and json.loads(json.dumps(found)) == found, "only JSON types survive papermill"
+
+
+@every_notebook
+def test_what_came_out_stands_before_how(path):
+    """From stored files alone: no model is loaded and nothing is measured above the parameters."""
+    before = list(takewhile(lambda cell: "parameters" not in tags(cell), code_cells(path)))
+    assert before and all(cell.outputs for cell in before), "what was found here, as the repository stores it"
+    assert any("stored" in cell.source or "came_out(" in cell.source for cell in before)
+    assert not [cell.source for cell in before if "nbval-ignore-output" in tags(cell) or "load_model" in cell.source]
+
+
+@every_notebook
+def test_prose_is_not_about_the_tests(path):
+    told = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    assert not [text for text in told if re.search(r"\btests?\b|compared by|leave[s]? alone", text)]
 
 
 @every_notebook
@@ -100,7 +118,7 @@ def test_prose_stands_around_the_code(path):
     kinds = [(cell.cell_type, tags(cell)) for cell in read(path).cells]
     for (kind, _), (following, its_tags) in pairwise(kinds):
         if "nbval-ignore-output" in its_tags:
-            assert kind == "markdown" and following == "code", "say in prose why the output is not compared"
+            assert kind == "markdown" and following == "code", "say in prose what is asked of what every run finds anew"
     assert kinds[-1][0] == "markdown", "say at the end what was seen"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from .. import paper
 from ..evaluation.paired_differences import LOWER, UNKNOWN
-from ..markdown import Markdown, paper_ours
+from ..markdown import Markdown, interval_text, paper_ours
 from ..pruning.schedule import PruningSchedule
 from ..results import markdown_table
 from .schedule_quality import Point
@@ -39,11 +39,11 @@ def free_from(points: Sequence[Point], full: float) -> Markdown:
         if any(point["against_full"]["verdict"] == UNKNOWN for point in some):
             row["nothing lost from layer"] = UNKNOWN
         elif free:
-            low, high = free[0]["against_full"]["ci95"]
-            row |= {"nothing lost from layer": str(free[0]["layer"]), "score": free[0]["score"],
-                    "- full, 95%": f"{low:+.1f} to {high:+.1f}", "FLOPs, %": 100 * free[0]["flops"]}  # fmt: skip
+            least, ends = free[0], free[0]["against_full"]["ci95"]
+            row |= {"nothing lost from layer": str(least["layer"]), "score": least["score"],
+                    "- full, 95%": interval_text(ends, sign=True), "FLOPs, %": 100 * least["flops"]}  # fmt: skip
         rows.append(row)
-    return Markdown(markdown_table(rows))
+    return Markdown(markdown_table(rows, {"kept": 1, "full model": 1, "score": 1, "FLOPs, %": 0}))
 
 
 def single_cuts_against_paper(found: Mapping) -> Markdown:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ..markdown import Markdown
 from ..pruning.schedule import PruningSchedule
 from .schedule_quality import Point
 
@@ -29,3 +30,17 @@ def stage_counts(
         for method in methods
         for count in counts
     ]  # fmt: skip
+
+
+def said_of_stages(found: Mapping) -> Markdown:
+    """Figure 5 in a sentence for every method: its line is flat where the method loses nothing.
+
+    Args:
+        found: `full`, the full model's score, and `points` of `stage_counts`, measured.
+    """
+    said = []
+    for method in dict.fromkeys(point["method"] for point in found["points"]):
+        points = sorted((p for p in found["points"] if p["method"] == method), key=lambda point: point["stages"])
+        scores = ", ".join(f"{point['score']:.1f} with {point['stages']}" for point in points)
+        said.append(f"By the number of stages {method} scores {scores}; the full model {found['full']:.1f}.")
+    return Markdown("\n\n".join(said))

@@ -70,15 +70,16 @@ def task_prompt(
     return build_prompt(record), in_chat(tokenizer, record)
 
 
-def said(found: Mapping) -> Markdown:
-    """How many tokens reach the last layer, and which layers' caches hold what the schedule says."""
+def said(found: Mapping, what: str = "This prompt") -> Markdown:
+    """How many tokens reach the last layer, which layers' caches hold what the schedule says, and both answers."""
     tokens, layers = len(found["tokens"]), range(len(found["kv_lengths"]))
     left = sum(last == layers[-1] for last in found["last_layer"])
     alike = [layer for layer in layers if found["kv_lengths"][layer] == found["scheduled"][layer]]
     where = "every layer" if len(alike) == len(layers) else f"{len(alike)} of {len(layers)} layers"
-    same = "give" if len({*found["answers"].values()}) == 1 else "do not give"
-    return Markdown(f"Here {left} of {tokens} tokens reach the last layer, the cache holds what the schedule says in "
-                    f"{where}, and full and pruned model {same} the same answer.")  # fmt: skip
+    text = f"{what}: {left} of {tokens:,} tokens ({left / tokens:.0%}) reach the last layer, and the cache holds " \
+           f"what the schedule says in {where}."  # fmt: skip
+    answers = {name: " ".join(answer.split()) for name, answer in found["answers"].items()}
+    return Markdown(f"{text}\n\n{results.markdown_table([answers])}")
 
 
 def log_table(rows: Sequence[dict]) -> Markdown:

@@ -17,7 +17,7 @@ from ..evaluation.longbench import measure, resolve_schedule
 from ..evaluation.methods import make_scorer
 from ..evaluation.paired_differences import difference_cell
 from ..latency.flop_estimates import flop_ratio
-from ..markdown import Markdown, paper_ours
+from ..markdown import Markdown, interval_text, paper_ours
 from ..models.loading import SHAPES
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
@@ -151,10 +151,10 @@ def gains(
             rows.append({
                 "documents": name, label: point[label], method: mine["score"], "full": each["full"]["score"],
                 "against": point["method"], "its score": point["score"], "difference": cell["difference"],
-                "95%": "{:+.1f} to {:+.1f}".format(*cell["ci95"]),
+                "95%": interval_text(cell["ci95"], sign=True),
                 **({"nll": mine["nll"], "its nll": point["nll"]} if "nll" in point else {}),
             })  # fmt: skip
-    return Markdown(markdown_table(rows))
+    return Markdown(markdown_table(rows, {title: 1 for title in (method, "full", "its score", "difference")}))
 
 
 def against_paper(presets: Mapping[str, Any], preset: str, shape: str = "mistral-7b") -> Markdown:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from .. import paths
 from ..evaluation.longbench import resolve_schedule
 from ..evaluation.task_records import records_of
-from ..markdown import Markdown
+from ..markdown import Markdown, interval_text
 from ..models.loading import load_model
 from ..models.names import DEMOS
 from ..models.shipped_pruners import shipped_pruners
@@ -60,6 +60,19 @@ def prepare(
     model, tokenizer = load_model(model_name, dtype=dtype, revision=revision)
     pruners = load_or_train(model, model_name, data, num_samples, folder, designs, seeds, revision)
     return Setting(kind, model, tokenizer, records_of(model, tokenizer, task, limit, source, tokens), pruners)
+
+
+def prepare_each(
+    kinds: Sequence[str], models: Sequence[str], tasks: Sequence[str], limits: Sequence[int], data: Sequence[str],
+    num_samples: Sequence[int], folder: str | os.PathLike, **options,
+) -> list[Setting]:  # fmt: skip
+    """`prepare` for each kind of documents, with the model, task, ... at the same place.
+
+    Raises:
+        ValueError: if they are not equally many.
+    """
+    each = zip(kinds, models, tasks, limits, data, num_samples, strict=True)
+    return [prepare(*one, folder, **options) for one in each]
 
 
 def load_or_train(
@@ -120,10 +133,10 @@ def design_table(found: Mapping[str, Mapping[str, Any]]) -> Markdown:
     return Markdown(markdown_table([
         {
             "design": name, "rank correlation, held out": row["rank_correlation"], "score": row["score"],
-            "95%": "{:.1f} to {:.1f}".format(*row["ci95"]), "prefill FLOPs left, %": 100 * row["flops"],
+            "95%": interval_text(row["ci95"]), "prefill FLOPs left, %": 100 * row["flops"],
         }
         for name, row in found.items()
-    ]))  # fmt: skip
+    ], {"score": 1, "prefill FLOPs left, %": 0}))  # fmt: skip
 
 
 def _correlation(pruners: Sequence[TokenPruner], schedule: PruningSchedule) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from ..evaluation.longbench import measure
 from ..evaluation.methods import Pruners, read_row
 from ..evaluation.paired_differences import paired_differences
 from ..latency.flops import schedule_flops
-from ..markdown import Markdown
+from ..markdown import Markdown, interval_text
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..results import markdown_table
@@ -98,14 +98,28 @@ def flop_share(config: PretrainedConfig, schedule: PruningSchedule, tokens: int,
     return pruned / schedule_flops(config, UNPRUNED, tokens)
 
 
+def positions(original: Sequence[Point], measured: Callable[[list[Point]], list[Point]]) -> list[Point]:
+    """Points of the pruner, with kept tokens at their own positions and renumbered at every stage.
+
+    Args:
+        original: measured points of any methods; those of `sdtp` are shown as they are, labelled.
+        measured: measures points, as `quality` does.
+    """
+    stayed = [{**point, "positions": "original"} for point in original if point["method"] == "sdtp"]
+    moved = [{key: point[key] for key in ("method", "ratio")} | {"positions": "compact"} for point in stayed]
+    for point, other in zip(moved, stayed, strict=True):
+        point["schedule"] = PruningSchedule(**other["schedule"])
+    return stayed + measured(moved)
+
+
 def points_table(points: Sequence[Point], labels: Sequence[str]) -> Markdown:
     """Measured points as a table: their `labels`, then score, interval and FLOPs left, and what else is known of it."""
     rows = []
     for point in points:
         row = {label: point[label] for label in labels}
-        row |= {"score": point["score"], "95%": "{:.1f} to {:.1f}".format(*point["ci95"])}
+        row |= {"score": point["score"], "95%": interval_text(point["ci95"])}
         if against := point.get("against_full"):
-            row |= {"- full": against["difference"], "95% ": "{:+.1f} to {:+.1f}".format(*against["ci95"])}
+            row |= {"- full": against["difference"], "95% ": interval_text(against["ci95"], sign=True)}
         row |= {"nll": point["nll"]} if "nll" in point else {}
         rows.append(row | {"FLOPs, %": 100 * point["flops"]})
-    return Markdown(markdown_table(rows))
+    return Markdown(markdown_table(rows, {"score": 1, "- full": 1, "FLOPs, %": 0}))

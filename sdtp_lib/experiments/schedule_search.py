@@ -32,6 +32,7 @@ from ..results import markdown_table
 
 HALVINGS = 40
 HELD_OUT_SEED = 10_000
+STAGES, BENDS = (1, 3, 5, 10), (1.0, 0.5)  # that are searched
 
 
 def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> PruningSchedule:
@@ -134,6 +135,18 @@ def search(
         for name, each in bar
     ]
     return sorted(rows, key=lambda row: row["loss"])
+
+
+def search_budgets(
+    model: PreTrainedModel, samples: Sequence[Sample], scorer: Scorer, flop_ratios: Sequence[float],
+    first_layers: Sequence[int],
+) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+    """FLOP ratio -> `search` of the schedules that reach it; see `candidates` for the layers that they begin at."""
+    layers = model.config.num_hidden_layers
+    return {
+        f"{ratio:g}": search(model, samples, scorer, candidates(ratio, first_layers, STAGES, BENDS, layers))
+        for ratio in flop_ratios
+    }
 
 
 def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int) -> list[Sample]:

@@ -26,7 +26,7 @@ from ..evaluation.bootstrap import mean_over_runs
 from ..evaluation.longbench import make_pruning, resolve_schedule
 from ..evaluation.metrics import score
 from ..evaluation.sample_files import SampleFile, run_settings
-from ..markdown import Markdown
+from ..markdown import Markdown, interval_text
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
@@ -155,8 +155,8 @@ def twice_table(rows: Sequence[Mapping]) -> Markdown:
     return Markdown(markdown_table([
         {
             "method": row["method"],
-            "first question": row["first"], "95%": "{:.1f} to {:.1f}".format(*row["first_ci95"]),
-            "second question": row["second"], "95% ": "{:.1f} to {:.1f}".format(*row["second_ci95"]),
+            "first question": row["first"], "95%": interval_text(row["first_ci95"]),
+            "second question": row["second"], "95% ": interval_text(row["second_ci95"]),
         }
         for row in rows
-    ]))  # fmt: skip
+    ], digits=1))  # fmt: skip

@@ -16,8 +16,8 @@ from ..evaluation.harness.arguments import refuse_oracle
 from ..evaluation.harness.command import TASKS
 from ..evaluation.longbench import make_pruning
 from ..evaluation.paired_differences import difference_cell
-from ..markdown import Markdown, paper_ours
-from ..plots.style import GREY, PALETTE, Figure, new_figure, styled
+from ..markdown import Markdown, interval_text, paper_ours
+from ..plots.style import Figure, looks, new_figure, styled
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..results import markdown_table
@@ -89,13 +89,14 @@ def downstream_table(found: Mapping[str, Mapping[str, dict]]) -> Markdown:
     for method, tasks in found.items():
         for name, row in tasks.items():
             shown = {"method": method, "task": name, "score": row["score"], "standard error": row["stderr"]}
-            shown["perplexity of the answer"] = row.get("perplexity")
+            shown["nats, right answer"] = -row["gold_logprob"] if "gold_logprob" in row else None
             difference = row.get("against_full", {})
             shown["pruned - full"] = difference.get("difference")
-            shown["95%"] = "{:+.1f} to {:+.1f}".format(*difference["ci95"]) if difference else None
+            shown["95%"] = interval_text(difference["ci95"], sign=True) if difference else None
             rows.append(shown | {"": difference.get("verdict")})
-        rows.append({"method": method, "task": "mean", "score": mean_score(tasks)})
-    return Markdown(markdown_table(rows))
+        if len(tasks) > 1:
+            rows.append({"method": method, "task": "mean", "score": mean_score(tasks)})
+    return Markdown(markdown_table(rows, {"score": 1, "standard error": 1, "pruned - full": 1}))
 
 
 def against_paper(found: Mapping[str, Mapping[str, dict]]) -> Markdown:
@@ -110,10 +111,10 @@ def downstream_bars(found: Mapping[str, Mapping[str, dict]]) -> Figure:
     """Scores by task and method, with standard errors."""
     figure, axes = new_figure(9, 4.2)
     names, width = [*next(iter(found.values()))], 0.8 / len(found)
-    for index, (method, tasks) in enumerate(found.items()):
+    for index, ((method, tasks), look) in enumerate(zip(found.items(), looks(found), strict=True)):
         at = np.arange(len(names)) + (index - (len(found) - 1) / 2) * width
         errors = [tasks[name]["stderr"] or 0 for name in names]
-        style = {"color": GREY if method == FULL else PALETTE[index - 1], "edgecolor": "white"}
+        style = {"color": look["color"], "edgecolor": "white"}
         axes.bar(at, [tasks[name]["score"] for name in names], width, yerr=errors, capsize=2, label=method, **style)
     axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize="small")
     axes.set(xlabel="task", ylabel="accuracy (0 to 100), standard error", ylim=(0, 105))

@@ -11,10 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import paper
 from ..evaluation.longbench import resolve_schedule
 from ..evaluation.paired_differences import difference_cell
-from ..markdown import Markdown, paper_ours
+from ..markdown import Markdown, interval_text, paper_ours
 from ..models.loading import load_pruner
 from ..paper import ABLATIONS
 from ..results import markdown_table
+from .stored import stored_or_measured
 from .table3_downstream import downstream, mean_score
 
 
@@ -49,6 +50,23 @@ def loss_ablation(
     return found
 
 
+def stored_or_run(
+    folder: str | os.PathLike | None, stored_in: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str], profile: str, seed: int = 0, **options,
+) -> dict[str, dict]:  # fmt: skip
+    """`loss_ablation` of the pruners in `folder`, measured and written; without a folder as `stored_in` stored it.
+
+    Args:
+        options: further ones of `loss_ablation`; `limit` and `fewshot` are written down.
+    """
+    asked = {key: options[key] for key in ("limit", "fewshot") if key in options}
+    return stored_or_measured(
+        stored_in if folder is None else None, "table4_loss_ablation",
+        lambda: loss_ablation(model, tokenizer, tasks, folder, seed=seed, **options), model, profile,
+        tasks=list(tasks), seed=seed, **asked,
+    )  # fmt: skip
+
+
 def loss_ablation_table(found: Mapping[str, dict]) -> Markdown:
     """What `loss_ablation` gave: accuracy of each task, their mean, and the paired difference from all losses."""
     rows = []
@@ -56,8 +74,8 @@ def loss_ablation_table(found: Mapping[str, dict]) -> Markdown:
         cell = row.get("against_all_losses")
         shown = {"": name} | {task: each["score"] for task, each in row["tasks"].items()} | {"mean": row["average"]}
         shown["- all losses"] = cell["difference"] if cell else None
-        rows.append(shown | {"95%": "{:+.1f} to {:+.1f}".format(*cell["ci95"]) if cell else None})
-    return Markdown(markdown_table(rows))
+        rows.append(shown | {"95%": interval_text(cell["ci95"], sign=True) if cell else None})
+    return Markdown(markdown_table(rows, digits=1))
 
 
 def loss_ablation_against_paper(found: Mapping[str, dict]) -> Markdown:

@@ -145,14 +145,16 @@ def pruner_ablation(
 
 
 def seeds_table(over: dict[str, dict]) -> Markdown:
-    """What `ablation_over_seeds` found, mean and spread over the seeds."""
+    """What `ablation_over_seeds` found; of several seeds their mean, spread and range."""
     rows = []
     for name, row in over.items():
         shown: dict = {"": name, "seeds": len(row["averages"])}
-        for title, key, digits in (("score", "averages", 1), ("rank correlation", "rank_correlation", 3)):
+        for title, key, digits in (("score", "averages", 1), ("rank correlation", "rank_correlation", 2)):
             values = row[key]
-            spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-            shown[f"{title}, mean ± sd"] = f"{mean(values):.{digits}f}{spread}"
+            if len(values) == 1:
+                shown[title] = f"{values[0]:.{digits}f}"
+                continue
+            shown[f"{title}, mean ± sd"] = f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
             shown[f"{title}, range"] = f"{min(values):.{digits}f} to {max(values):.{digits}f}"
         rows.append(shown)
     return Markdown(markdown_table(rows))

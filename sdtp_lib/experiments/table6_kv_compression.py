@@ -20,7 +20,7 @@ from ..evaluation.longbench import resolve_schedule
 from ..evaluation.paired_differences import paired_differences
 from ..evaluation.presses import load_press
 from ..evaluation.sample_files import SampleFile, run_settings
-from ..markdown import Markdown, paper_ours
+from ..markdown import Markdown, interval_text, paper_ours
 from ..pruning.context import TokenPruning
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
@@ -154,7 +154,7 @@ def compression_table(found: Mapping[str, dict]) -> Markdown:
         for title, key in (("- full", "against_full"), ("- press alone", "against_press")):
             cell = row.get(key, {}).get("average") if name != "full" else None
             shown[title] = cell["difference"] if cell else None
-            shown[f"{title}, 95%"] = "{:+.1f} to {:+.1f}".format(*cell["ci95"]) if cell else None
+            shown[f"{title}, 95%"] = interval_text(cell["ci95"], sign=True) if cell else None
         rows.append(shown)
     return Markdown(markdown_table(rows, digits=1))
 

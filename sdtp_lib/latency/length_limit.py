@@ -57,7 +57,8 @@ def length_table(documents: Mapping[str, Mapping]) -> Markdown:
                 "of FLOPs, %": 100 * lookup(record, "share_of_limit", "prefill"),
                 "of times, %": 100 * gain / allowed if allowed else None,
             })  # fmt: skip
-    return Markdown(markdown_table(sorted(rows, key=lambda row: row["tokens"])))
+    whole = {"of FLOPs, %": 0, "of times, %": 0}
+    return Markdown(markdown_table(sorted(rows, key=lambda row: row["tokens"]), whole))
 
 
 def _interpolated(full: Mapping[int, float], length: int) -> float:

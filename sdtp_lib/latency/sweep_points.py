@@ -127,7 +127,8 @@ def devices(metadata: Mapping) -> str:
 
 def show_points(documents: Sequence[Mapping]) -> Markdown:
     """`points_table` for a notebook."""
-    return Markdown(results.markdown_table(points_table(documents), 3))
+    table, seconds = points_table(documents), [column for column in COLUMNS if "(s)" in column]
+    return Markdown(results.markdown_table(table, dict.fromkeys(seconds, 3)))
 
 
 def write_points(folder: str | os.PathLike, output: str | os.PathLike) -> None:

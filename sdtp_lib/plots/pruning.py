@@ -47,13 +47,16 @@ def kv_lengths(measured: Sequence[int], scheduled: Sequence[int]) -> Figure:
 
 @styled
 def score_distribution(rows: Sequence[Mapping]) -> Figure:
-    """Scores per stage over all prompts of a prune log: range, mean size, and in how many cuts a tie decided.
+    """Scores per stage over all prompts of a prune log: range, mean size, and where a tie decided, in how many cuts.
 
     Args:
         rows: rows of `prune_log.jsonl`.
     """
-    figure, (left, right) = new_figure(11, 4, columns=2, width_ratios=(2, 1))
     log = pd.DataFrame(list(rows))
+    tied = bool(log["ties_decided"].any())
+    width, panels = (11, {"columns": 2, "width_ratios": (2, 1)}) if tied else (7.5, {})
+    figure, axes = new_figure(width, 4, squeeze=False, **panels)
+    left, *others = axes[0]
     log["size"] = log["score_abs_sum"] / log["tokens_before"]
     stages = log.groupby("layer").agg(
         {"score_min": ["min", "median"], "score_max": ["median", "max"], "size": "mean", "ties_decided": "mean"}
@@ -68,8 +71,9 @@ def score_distribution(rows: Sequence[Mapping]) -> Figure:
     )
     left.plot(layers, stages["size", "mean"], "D", color=PALETTE[3], label="mean of |score|")
     left.set(xlabel="layer of the stage", ylabel="score (keep logit)")
-    right.bar(layers, stages["ties_decided", "mean"], color=PALETTE[1])
-    right.set(xlabel="layer of the stage", ylabel="cuts that a tie decided", ylim=(0, 1))
-    right.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for right in others:
+        right.bar(layers, stages["ties_decided", "mean"], color=PALETTE[1])
+        right.set(xlabel="layer of the stage", ylabel="cuts that a tie decided", ylim=(0, 1))
+        right.yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize="small")
     return figure

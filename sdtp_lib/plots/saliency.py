@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import seaborn as sns
 from matplotlib.colors import PowerNorm
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .. import paper
 from .style import GREY, PALETTE, Figure, finish, new_figure, styled
@@ -50,7 +50,10 @@ def saliency_map(
 
 @styled
 def salient_share(share: Sequence[float], layers: Sequence[int] | None = None, model: str = "this model") -> Figure:
-    """Fig. 2: share (0 to 1) of tokens above 10% of their layer's maximum, against depth, with the paper's read-off."""
+    """Fig. 2: share (0 to 1) of tokens above 10% of their layer's maximum, against depth, with the paper's read-off.
+
+    On a log axis, as the shares of two models may be a factor of twenty apart.
+    """
     figure, axes = new_figure(7.5, 4)
     layers = list(range(len(share))) if layers is None else list(layers)
     axes.plot(layers, share, marker="o", color=PALETTE[0], label=model)
@@ -59,8 +62,10 @@ def salient_share(share: Sequence[float], layers: Sequence[int] | None = None, m
     low, high = zip(*paper.FIG2_SALIENT_SHARE.values(), strict=True)
     label = f"paper, Llama2-7B on Dolly (read off; {paper.FIG2_MODEL_LAYERS} layers squeezed to this depth)"
     axes.fill_between(depth, low, high, color=PALETTE[1], alpha=0.35, linewidth=1.5, label=label)
-    axes.set(xlabel="layer", ylabel="salient tokens", ylim=(0, 1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(xlabel="layer", ylabel="salient tokens (log axis)", yscale="log", ylim=(None, 1))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.3%}".rstrip("0%").rstrip(".") + "%"))
+    axes.yaxis.set_minor_locator(NullLocator())
     return finish(figure, axes)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +16,23 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from .. import paths, results
+from ..markdown import Markdown
 
 DPI = 100
 PALETTE = sns.color_palette("colorblind").as_hex()
 MARKERS = "osD^vPX*"
 GREY = "#4d4d4d"
 SEQUENTIAL = "viridis_r"  # light to dark, even in grey and to colour-blind eyes
+BLUE, ORANGE, GREEN, RED, PINK, TAN, ROSE, ASH, YELLOW, SKY = PALETTE
+# Method or schedule -> its colour and marker in every figure; the paper's own schedule looks like SDTP.
+LOOKS = {
+    "full": (GREY, "x"),
+    "sdtp": (BLUE, "o"), "paper": (BLUE, "o"), "keep09": (BLUE, "o"), "sdtp-low": (SKY, "p"), "low": (SKY, "p"),
+    "keep08": ("#8172b3", "s"), "keep07": ("#49006a", "D"),
+    "question_aware": (GREEN, "P"), "attention": (ORANGE, "^"), "h2o": (TAN, "h"), "snapkv": (PINK, "<"),
+    "recency": (ASH, "v"), "local": (ASH, "v"), "norm": (ROSE, "X"), "random": (RED, "s"), "oracle": ("black", "*"),
+    "llmlingua2": (YELLOW, ">"),
+}  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., "Figure"])
 
@@ -71,8 +84,34 @@ def save_figure(figure: Figure, profile: str, name: str) -> Figure:
     return figure
 
 
+def save_figures(profile: str, figures: Mapping[str, Figure]) -> Markdown:
+    """`save_figure` of several, and their names: for a run that is a check, whose pictures nobody concludes from."""
+    for name, figure in figures.items():
+        save_figure(figure, profile, name)
+    return Markdown(f"Drawn into the profile's figures: {', '.join(f'`{name}`' for name in figures)}.")
+
+
+def looks(names: Iterable[str]) -> list[dict]:
+    """Colour and marker of methods and schedules, the same in every figure (LOOKS); of other names those left over.
+
+    What stands before a comma, behind a plus or before `-pool` says which one it is: `keep09, float32`, `sdtp+h2o`
+    and `attention-pool7` are drawn as keep09, h2o and attention, dashed.
+    """
+    names = [*names]
+    bases = [re.split(r",|-pool\d+", name.lower())[0].rsplit("+")[-1].strip() for name in names]
+    taken, found = {LOOKS[base][0] for base in bases if base in LOOKS}, []
+    others = cycle([style for style in line_styles() if style["color"] not in taken] or line_styles())
+    for name, base in zip(names, bases, strict=True):
+        if base in LOOKS:
+            colour, marker = LOOKS[base]
+            found.append({"color": colour, "marker": marker, "linestyle": "-" if base == name.lower() else "--"})
+        else:
+            found.append(next(others))
+    return found
+
+
 def line_styles(full: bool = False) -> list[dict]:
-    """Line styles that differ in colour and marker; with `full` the full model's comes first."""
+    """Line styles that differ in colour and marker; with `full` a grey one comes first."""
     styles = [{"color": colour, "marker": MARKERS[index % len(MARKERS)]} for index, colour in enumerate(PALETTE)]
     return [{"color": GREY, "marker": "x"}, *styles] if full else styles
 

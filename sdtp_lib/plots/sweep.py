@@ -1,4 +1,4 @@
-"""Figures of a latency sweep against prompt length: seconds, speedup and its limit, KV cache, memory, hooks."""
+"""Figures of a latency sweep against prompt length: seconds, speedup and its limit, memory, hooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from .. import paper
 from ..latency.break_even import break_even, scaling_exponent
 from ..latency.files import lookup, series
-from .style import GREY, PALETTE, Figure, line_styles, new_figure, styled
+from .style import GREY, PALETTE, Figure, looks, new_figure, styled
 
 PARTS = {"prefill": "Prefill", "decode": "Decode", "total": "End to end"}
 PAPER = {"prefill": "prefill", "total": "end2end"}  # part -> as Table 2's columns begin
@@ -20,11 +20,9 @@ LIMIT_NAMES = {
     "prefill_dense": "FLOPs, dense attention",
     "end2end": "FLOPs and bytes, Amdahl",
 }
-GOALS = {"prefill": 0.95, "total": 0.9}  # share of the limit
 HOOKS = ("scoring", "selecting", "gathering", "telling")
-HOOK_GOAL = 0.02  # of the prefill's time, at 4K and above
 LEGEND_WIDTH, LEGEND_HANDLE = 105, 7  # in letters
-LAST = ("limit", "paper", "goal")  # in the legend
+LAST = ("limit", "paper")  # in the legend
 LOG_TICKS = (1, 2, 3, 4, 5, 7)
 
 
@@ -38,7 +36,8 @@ def latency(documents: Mapping[str, dict], part: str = "prefill", with_paper: bo
     """
     figure, axes = new_figure(7.5, 4.2)
     lengths, slopes = set(), []
-    for (name, document, side), style in zip(_sides(documents), line_styles(full=True), strict=False):
+    sides = _sides(documents)
+    for (name, document, side), style in zip(sides, looks(name for name, *_ in sides), strict=True):
         seconds = series(document, side, f"{part}_latency_seconds")
         spread = series(document, side, "spread", part)
         ends = [spread.get(length, (seconds[length],) * 2) for length in seconds]
@@ -65,11 +64,11 @@ def speedup(documents: Mapping[str, dict], part: str = "prefill", with_paper: bo
     """
     figure, axes = new_figure(7.5, 4.2)
     lengths, limits, breaks = set(), {}, []
-    for (name, document), style in zip(documents.items(), line_styles(), strict=False):
+    for (name, document), style in zip(documents.items(), looks(documents), strict=True):
         lengths |= _line(axes, series(document, "speedup", part), label=name, **style)
         for limit, dashes in zip(LIMITS.get(part, ()), ("-", "--"), strict=False):
-            look = {"linestyle": dashes, "linewidth": 1.1, "alpha": 0.75, "marker": "_"}
-            if _line(axes, series(document, "limit", limit), color=style["color"], **look):
+            look = {"linestyle": dashes, "linewidth": 1.1, "alpha": 0.75, "marker": "_", "color": style["color"]}
+            if _line(axes, series(document, "limit", limit), **look):
                 limits[limit] = dashes
         found = break_even(document, part)
         if found.between:
@@ -86,7 +85,7 @@ def speedup(documents: Mapping[str, dict], part: str = "prefill", with_paper: bo
 
 @styled
 def limit_share(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
-    """Measured speedup as a share of what the schedule allows, against prompt length, and the goal of this project.
+    """Measured speedup as a share of what the schedule allows, against prompt length.
 
     Args:
         documents: label -> latency document of a sweep.
@@ -94,23 +93,10 @@ def limit_share(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
     """
     figure, axes = new_figure(7.5, 4)
     lengths = set()
-    for (name, document), style in zip(documents.items(), line_styles(), strict=False):
+    for (name, document), style in zip(documents.items(), looks(documents), strict=True):
         lengths |= _line(axes, series(document, "share_of_limit", PAPER[part]), label=name, **style)
-    axes.axhline(GOALS[part], color=GREY, linestyle="--", linewidth=1.2, label=f"goal: {GOALS[part]:.0%}")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(ylabel=f"{PARTS[part]} speedup / its limit\n({LIMIT_NAMES[LIMITS[part][0]]})")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return _finish(figure, axes, lengths)
-
-
-@styled
-def kv_reduction(documents: Mapping[str, dict]) -> Figure:
-    """Share of all layers' keys that the cache does not hold, against prompt length."""
-    figure, axes = new_figure(7.5, 4)
-    lengths = set()
-    for (name, document), style in zip(documents.items(), line_styles(), strict=False):
-        lengths |= _line(axes, series(document, "kv_reduction"), label=name, **style)
-    axes.set(ylabel="KV cache saved, all layers", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return _finish(figure, axes, lengths)
 
@@ -129,8 +115,9 @@ def peak_memory(
     figure, axes = new_figure(7.5, 4.2)
     lengths = set()
     for group, dashes, ending in ((sources, "-", ""), (chunked or {}, "--", ", chunked")):
-        for (name, values), style in zip(_peaks(group), line_styles(full=True), strict=False):
-            lengths |= _line(axes, values, label=name + ending, linestyle=dashes, **style) if values else set()
+        peaks = _peaks(group)
+        for (name, values), style in zip(peaks, looks(name for name, _ in peaks), strict=True):
+            lengths |= _line(axes, values, label=name + ending, **{**style, "linestyle": dashes}) if values else set()
     theirs = _paper(axes, {side: f"peak GB {side}" for side in ("full", "SDTP")} if with_paper else {})
     axes.set(ylabel="peak memory (GB)")
     _log_values(axes)
@@ -154,8 +141,7 @@ def hook_shares(costs: Mapping[int | str, Mapping[str, float] | None]) -> Figure
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     for at, total in enumerate(bottom):
         axes.annotate(f"{total:.1%}", (at, total), (0, 3), textcoords="offset points", ha="center", fontsize="small")
-    axes.axhline(HOOK_GOAL, color=GREY, linestyle="--", linewidth=1.2, label=f"goal from 4K on: {HOOK_GOAL:.0%}")
-    top = 1.15 * max([*bottom, HOOK_GOAL])
+    top = 1.15 * max(bottom, default=0.0) or 1.0
     axes.set(ylabel="share of the prefill's time", ylim=(0, top), xlim=(-0.7, max(3, len(known)) - 0.3))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     axes.grid(axis="x", visible=False)

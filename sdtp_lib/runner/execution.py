@@ -56,6 +56,29 @@ def store(notebook: str | os.PathLike) -> None:
     os.replace(executed, notebook)
 
 
+def refresh(notebook: str | os.PathLike) -> None:
+    """Execute again what a stored notebook shows above its parameters, which comes from stored results alone.
+
+    So it says what the repository holds without running a model; all below the parameters is left as it last ran.
+
+    Raises:
+        FileNotFoundError: if there is no such notebook.
+        NotebookFailed: if a cell raises an error; the notebook is left as it was.
+    """
+    notebook = Path(notebook).absolute()
+    whole = nbformat.read(notebook, as_version=4)
+    tagged = [index for index, cell in enumerate(whole.cells) if "parameters" in cell.metadata.get("tags", [])]
+    above = nbformat.from_dict({**whole, "cells": whole.cells[: tagged[0]]})
+    part = notebook.parent / ".partial" / notebook.name
+    results.write_text(part, nbformat.writes(above) + "\n")
+    with kernel_environment(OFFLINE):
+        execute(part, part.with_stem(f"{part.stem}_above"), {})
+    whole.cells[: tagged[0]] = nbformat.read(part.with_stem(f"{part.stem}_above"), as_version=4).cells
+    results.write_text(notebook, nbformat.writes(whole) + "\n")
+    for file in (part, part.with_stem(f"{part.stem}_above")):
+        file.unlink()
+
+
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take from an executed notebook, in place, what changes from run to run or names a folder of this machine."""
     strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE)

@@ -10,7 +10,7 @@ import pandas as pd
 from .. import results
 from ..evaluation.bootstrap import score_columns, table1
 from ..latency.files import lookup
-from ..markdown import Markdown, is_missing, number_text
+from ..markdown import Markdown, interval_text, is_missing, number_text
 from ..text_files import check_apart
 from .table2 import table2_rows
 
@@ -119,5 +119,6 @@ def _score(score: float | None, interval: Sequence[float] | None, digits: int = 
     if is_missing(score):
         return "-"
     text = number_text(score, digits, sign)
-    ends = "" if is_missing(interval) else ", ".join(number_text(end, digits, sign) for end in interval)
-    return f"{text} [{ends}]" if ends else text
+    if is_missing(interval) or interval_text(interval, digits) is None:
+        return text
+    return f"{text} [{', '.join(number_text(end, digits, sign) for end in interval)}]"

@@ -16,7 +16,9 @@ from ..text_files import check_apart
 
 BASELINE = "baseline"
 CONFIGS = {BASELINE: ("none",), "keep09": ("keep09", "paper"), "keep08": ("keep08",), "keep07": ("keep07",)}
-DIGITS = 3
+DIGITS = {  # of the columns that hold seconds or FLOPs; two of the others, whose noise hides more
+    "Prefill (s)": 3, "Decode (s)": 3, "Total (s)": 3, "KV reduction %": 1, "Prefill TFLOPs": 3, "End2End TFLOPs": 3,
+}  # fmt: skip
 COLUMNS = {  # column -> keys in the record of one length; {side} is baseline or sdtp
     "Prefill (s)": ("{side}", "prefill_latency_seconds"),
     "Decode (s)": ("{side}", "decode_latency_seconds"),

@@ -115,9 +115,9 @@ def test_the_prompt_of_a_task_says_whether_it_goes_into_a_chat_template(demo):
 
 def test_the_sentence_on_one_prompt_says_what_is_left():
     found = {"tokens": ["a"] * 4, "last_layer": [1, 0, 1, 1], "kv_lengths": [4, 3], "scheduled": [4, 2],
-             "answers": {"full": "x", "pruned": "y"}}  # fmt: skip
+             "answers": {"full": "x\n y", "pruned": "z"}}  # fmt: skip
     text = inspect_prompt.said(found)
-    assert "3 of 4 tokens" in text and "1 of 2 layers" in text and "do not give the same" in text
+    assert "3 of 4 tokens" in text and "1 of 2 layers" in text and "| x y" in text
 
 
 def test_the_answer_is_not_read_below_the_full_attention_layers(demo):

@@ -47,6 +47,14 @@ def setting(model, tokenizer, records, trained):
     return study.Setting("small", model, tokenizer, records, trained)
 
 
+def test_each_kind_of_documents_has_its_own_model_and_task(monkeypatch):
+    monkeypatch.setattr(designs, "prepare", lambda *asked, **options: (asked, options))
+    found = designs.prepare_each(["a", "b"], ["m", "n"], ["t", "u"], [1, 2], ["d", "e"], [0, 9], "folder", seeds=[3])
+    assert found[1] == (("b", "n", "u", 2, "e", 9, "folder"), {"seeds": [3]}) and len(found) == 2
+    with pytest.raises(ValueError, match="shorter"):
+        designs.prepare_each(["a", "b"], ["m"], ["t", "u"], [1, 2], ["d", "e"], [0, 9], "folder")
+
+
 def test_seeds_are_averaged_sample_by_sample(setting, tmp_path):
     model, tokenizer, records, trained = setting.model, setting.tokenizer, setting.records, setting.pruners
     points = budgets(PruningSchedule(STAGES), [0.3], ["paper", "question_aware", "random"])

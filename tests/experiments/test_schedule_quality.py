@@ -50,16 +50,33 @@ def measured(**labels):
     return {"method": "sdtp", "score": 90.0, "ci95": [88.0, 93.0], "flops": 0.6, **labels}
 
 
+def test_positions_are_tried_of_the_pruner_alone():
+    points = [measured(method=m, ratio=0.7, schedule=PruningSchedule((4,), 0.7).to_dict()) for m in ("sdtp", "random")]
+    asked = []
+    both = schedules.positions(points, lambda some: asked.extend(some) or [{**some[0], "score": 80.0}])
+    assert [(p["positions"], p["score"]) for p in both] == [("original", 90.0), ("compact", 80.0)]
+    assert len(asked) == 1 and asked[0]["schedule"] == PruningSchedule((4,), 0.7)
+
+
+def test_stages_are_told_in_a_sentence():
+    points = [measured(stages=n) for n in (7, 1)]
+    said = fig5_stages.said_of_stages({"full": 95.0, "points": points})
+    assert said == "By the number of stages sdtp scores 90.0 with 1, 90.0 with 7; the full model 95.0."
+
+
 def test_figures_show_every_curve():
-    single = plots.single_cut_quality([measured(ratio=r, layer=n) for r in (0.9, 0.7) for n in (1, 4)], 95.0)
+    paired = {"against_full": {"difference": -3.0, "ci95": [-4.0, -2.0]}}
+    single = plots.single_cut_losses(
+        [measured(ratio=r, layer=n, **(paired if n > 1 else {})) for r in (0.9, 0.7) for n in (1, 4)], 95.0
+    )
     labels = {text.get_text() for text in single.legends[0].get_texts()}
-    assert {"r = 0.9", "r = 0.7", "full model", "paper, r = 0.7 (read off)"} <= labels
-    stages = plots.stage_quality([measured(stages=n) for n in (1, 2)], 95.0)
-    assert stages.axes[0].get_xlabel() == "stages"
+    assert {"r = 0.9", "r = 0.7", "full model", "paper, r = 0.7 (WinoGrande, read off)"} <= labels
+    lost = {tuple(line.get_ydata()) for line in single.axes[0].get_lines()}
+    assert (-5.0, -3.0) in lost, "the paired difference where there is one"
     both = [measured(flops=f, method=m) for m in ("sdtp", "random") for f in (0.4, 0.8)]
     curves = plots.quality_against_flops(both, 95.0)
     assert {"sdtp", "random", "full model"} <= {text.get_text() for text in curves.legends[0].get_texts()}
-    assert all(figure._repr_png_() for figure in (single, stages, curves))
+    assert all(figure._repr_png_() for figure in (single, curves))
 
 
 def test_a_pruner_of_every_layer_scores_at_each(tmp_path):

@@ -84,6 +84,15 @@ def test_the_loss_is_that_of_the_answer_under_the_masked_full_model(answer):
     assert "half" in search.search_table({"2": rows})
 
 
+def test_every_budget_is_searched_among_the_schedules_that_reach_it(monkeypatch):
+    monkeypatch.setattr(search, "search", lambda model, samples, scorer, schedules: list(schedules))
+    model = tiny_model("llama")
+    found = search.search_budgets(model, [], None, [1.2, 2], [2])
+    assert list(found) == ["1.2", "2"]
+    layers = model.config.num_hidden_layers
+    assert found["1.2"] == list(search.candidates(1.2, [2], search.STAGES, search.BENDS, layers))
+
+
 def test_bad_input_is_named():
     for bad in ((4, 2, 0.5, 0.0, 14), (4, 0, 0.5, 1.0, 14), (4, 2, 0.0, 1.0, 14), (4, 2, -0.5, 1.0, 14)):
         with pytest.raises(ValueError, match="needs stages"):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from sdtp_lib import paths, results
 from sdtp_lib.experiments.table3_downstream import (
     against_paper,
     downstream,
@@ -11,7 +12,12 @@ from sdtp_lib.experiments.table3_downstream import (
     downstream_table,
     mean_score,
 )
-from sdtp_lib.experiments.table4_losses import loss_ablation, loss_ablation_against_paper, loss_ablation_table
+from sdtp_lib.experiments.table4_losses import (
+    loss_ablation,
+    loss_ablation_against_paper,
+    loss_ablation_table,
+    stored_or_run,
+)
 from sdtp_lib.models import load_model, load_pruner
 from sdtp_lib.paper import ABLATIONS
 from sdtp_lib.pruning.schedule import PruningSchedule
@@ -70,9 +76,10 @@ def test_the_harness_own_tasks_are_read_only_where_one_of_them_is_asked_for(monk
 
 
 def test_beside_the_paper_and_drawn(found):
-    lines = against_paper(found).splitlines()[2:]
-    ours = mean_score(found["sdtp"]) - mean_score(found["full"])
+    lines = against_paper({"full": found["full"], "sdtp": found["random"]}).splitlines()[2:]
+    ours = mean_score(found["random"]) - mean_score(found["full"])
     assert len(lines) == 3 and all(f" {ours:.2f} " in line for line in lines) and "1.26" in lines[0]
+    assert "No difference at all" in against_paper({"full": found["full"], "sdtp": found["full"]})
     assert downstream_bars(found)._repr_png_().startswith(b"\x89PNG")
 
 
@@ -85,14 +92,22 @@ def test_table_4_is_of_several_pruners_on_the_same_samples(tmp_path):
     for name, pruner in pruners.items():
         pruner.save_pretrained(tmp_path / name.replace(" ", "_"))
     found = loss_ablation(model, tokenizer, ["mini_choice_singledoc_qa"], tmp_path, limit=6)
+    assert stored_or_run(tmp_path, "demo_full", model, tokenizer, ["mini_choice_singledoc_qa"], "own", limit=6) == found
+    document = results.read_json(paths.results("own") / "table4_loss_ablation.json")
+    assert document["data"].keys() == found.keys() and document["metadata"]["limit"] == 6
     first, second, third = found.values()
     assert tuple(found) == ABLATIONS and first["tasks"] == second["tasks"] and "against_all_losses" not in first
     assert second["against_all_losses"]["difference"] == 0
     change = third["against_all_losses"]["difference"]
     assert change == pytest.approx(third["average"] - first["average"], abs=1e-3) and change < -10
-    assert f"{change:.2f}" in loss_ablation_table(found).splitlines()[4]
+    assert f"{change:.1f}" in loss_ablation_table(found).splitlines()[4]
     beside = loss_ablation_against_paper(found).splitlines()[2:]
     assert len(beside) == 2 and "-0.55" in beside[0] and "-0.89" in beside[1] and f"{change:.2f}" in beside[1]
+
+
+def test_without_pruners_table_4_is_the_stored_one():
+    stored = stored_or_run(None, "demo_full", None, None, [], "own")
+    assert tuple(stored) == ABLATIONS and "**" not in loss_ablation_table(stored)
 
 
 def test_a_missing_pruner_of_table_4_is_told_before_anything_runs(tmp_path, monkeypatch):

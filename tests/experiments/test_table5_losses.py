@@ -29,7 +29,7 @@ def test_every_seed_is_trained_once_and_none_overwrites_another(monkeypatch):
     assert first["SDTP"]["average"] == 91.0 and history == [{"step": 0, "seed": 1}]
     assert over["SDTP"]["averages"] == [91.0, 92.0, 93.0]
     assert over["SDTP"]["rank_correlation"] == pytest.approx([0.2, 0.4, 0.6])
-    assert "92.0 ± 1.0" in ablation.seeds_table(over) and "0.400 ± 0.200" in ablation.seeds_table(over)
+    assert "92.0 ± 1.0" in ablation.seeds_table(over) and "0.40 ± 0.20" in ablation.seeds_table(over)
     for seeds in ([], [1, 1]):
         with pytest.raises(ValueError, match="seeds must be different numbers"):
             ablation.ablation_over_seeds(None, None, "demo", None, "out", "t", 1, seeds)

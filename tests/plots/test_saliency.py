@@ -16,6 +16,7 @@ from result_files import SPEEDUPS, latency_document, longbench_data
 from sdtp_lib import paths, plots
 from sdtp_lib.evaluation.bootstrap import table1
 from sdtp_lib.plots import saliency, survival
+from sdtp_lib.plots.style import GREY, LOOKS, looks
 from sdtp_lib.pruning.schedule import PruningSchedule
 from sdtp_lib.pruning.trace import last_layers
 
@@ -37,6 +38,7 @@ def prune_log():
 
 
 TURNS = {"first": 90.0, "first_ci95": [88.0, 92.0], "second": 60.0, "second_ci95": [55.0, 66.0]}
+BLENDS = [{**TURNS, "method": name, "share": share} for name, share in (("full", None), ("a", 0.0), ("b", 1.0))]
 POINT = {"method": "sdtp", "score": 90.0, "ci95": [88.0, 93.0], "flops": 0.6}
 DRAWINGS = {
     "saliency_map": lambda: plots.saliency_map(np.eye(LAYERS), TOKENS),
@@ -51,15 +53,13 @@ DRAWINGS = {
     "kv_lengths": lambda: plots.kv_lengths([6, 5, 4], [6, 5, 4]),
     "latency": lambda: plots.latency(documents(), "total"),
     "speedup": lambda: plots.speedup(documents(), "total"),
-    "kv_reduction": lambda: plots.kv_reduction(documents()),
     "limit_share": lambda: plots.limit_share(documents()),
     "peak_memory": lambda: plots.peak_memory(documents()),
     "hook_shares": lambda: plots.hook_shares({512: {"prefill": 1.0, "hooks": 0.02, "scoring": 0.01}}),
     "longbench_bars": lambda: plots.longbench_bars(table1(longbench_data(full=90.0, sdtp=80.0))),
-    "single_cut_quality": lambda: plots.single_cut_quality([{**POINT, "ratio": 0.9, "layer": 4}], 95.0),
-    "stage_quality": lambda: plots.stage_quality([{**POINT, "stages": 3}], 95.0),
+    "single_cut_losses": lambda: plots.single_cut_losses([{**POINT, "ratio": 0.9, "layer": 4}], 95.0),
     "pooled_quality": lambda: plots.pooled_quality([{**POINT, "width": width} for width in (1, 13)], 95.0),
-    "blend_quality": lambda: plots.blend_quality([{**TURNS, "share": share} for share in (0.0, 1.0)], TURNS),
+    "blend_quality": lambda: plots.blend_quality(BLENDS),
     "quality_against_flops": lambda: plots.quality_against_flops([POINT], 95.0),
     "score_distribution": lambda: plots.score_distribution(prune_log()),
 }
@@ -85,7 +85,7 @@ def test_figure_displays_as_stable_png_and_leaves_no_trace(name):
 
 
 def test_every_public_figure_is_drawn_here():
-    others = {"Figure", "save_figure", "survival_html"}
+    others = {"Figure", "save_figure", "save_figures", "survival_html"}
     assert set(DRAWINGS) == set(plots.__all__) - others
 
 
@@ -96,6 +96,13 @@ def test_saved_file_is_what_the_notebook_shows_without_a_version(tmp_path, monke
     saved = paths.figures("demo") / "inspect_pruning.png"
     assert saved.read_bytes() == figure._repr_png_() and b"Software" not in saved.read_bytes()
     assert [path.name for path in saved.parent.iterdir()] == ["inspect_pruning.png"]
+
+
+def test_several_are_saved_and_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDTP_FIGURES", str(tmp_path))
+    said = plots.save_figures("demo", {"one": DRAWINGS["kv_lengths"](), "two": DRAWINGS["survival_matrix"]()})
+    assert sorted(path.name for path in paths.figures("demo").iterdir()) == ["one.png", "two.png"]
+    assert said == "Drawn into the profile's figures: `one`, `two`."
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "fig1.png"])
@@ -141,6 +148,24 @@ def test_score_distribution_shows_range_and_ties():
     left, right = plots.score_distribution(prune_log()).axes
     assert left.collections[0].get_segments()[1][:, 1].tolist() == [-4.0, 7.0]
     assert [patch.get_height() for patch in right.patches] == [0.25, 0.25]
+    (alone,) = plots.score_distribution([{**row, "ties_decided": False} for row in prune_log()]).axes
+    assert len(alone.collections) == 2, "no empty panel"
+
+
+def test_a_method_or_schedule_looks_alike_in_every_figure():
+    told = looks(["full", "sdtp", "keep09", "keep09, float32", "sdtp+h2o", "h2o", "attention-pool7", "blend 0", "SDTP"])
+    full, sdtp, keep09, float32, both, h2o, pooled, other, loud = told
+    assert full["color"] == GREY and sdtp == keep09 == {**loud, "linestyle": "-"} and sdtp["linestyle"] == "-"
+    assert float32 == {**keep09, "linestyle": "--"} and both == {**h2o, "linestyle": "--"}
+    assert pooled["color"] == LOOKS["attention"][0] and other["color"] not in (full["color"], h2o["color"])
+    known = [name for name in LOOKS if name not in ("paper", "keep09", "low", "local")]
+    assert len({LOOKS[name] for name in known}) == len(known), "each has a look of its own"
+
+
+def test_losses_on_one_axis_begin_at_one_and_what_is_read_seldom_is_left_out():
+    terms = pd.DataFrame({"mse": [4.0, 2.0, 1.0], "cls": [0.5, None, None]}, index=[1, 2, 3])
+    (line,) = plots.loss_curves(terms).axes[0].get_lines()
+    assert line.get_label() == "mse" and line.get_ydata().tolist() == [1.0, 0.5, 0.25]
 
 
 def test_last_layers_follow_the_trace():

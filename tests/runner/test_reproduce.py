@@ -80,6 +80,23 @@ def test_storing_is_repeatable_and_keeps_pictures_and_counts(repository):
     assert sorted(file.name for file in notebook.parent.rglob("*.ipynb")) == ["01_trial.ipynb", "02_trial.ipynb"]
 
 
+def test_what_stands_above_the_parameters_is_refreshed_alone(repository):
+    root = repository[0]
+    notebook, held = root / "notebooks" / "01_trial.ipynb", root / "held.txt"
+    write_notebook(notebook, f"open({str(held)!r}).read() + ' below'")
+    whole = nbformat.read(notebook, as_version=4)
+    whole.cells.insert(1, nbformat.v4.new_code_cell(f"open({str(held)!r}).read()", id="above"))
+    nbformat.write(whole, notebook)
+    held.write_text("old")
+    execution.store(notebook)
+    held.write_text("new")
+    execution.refresh(notebook)
+    assert "'new'" in outputs(notebook) and "'old below'" in outputs(notebook)
+    cells = nbformat.read(notebook, as_version=4).cells
+    assert [cell.execution_count for cell in cells[1:]] == [1, 2, 3]
+    assert not list((notebook.parent / ".partial").glob("*"))
+
+
 def test_storing_a_failing_notebook_leaves_it_alone(repository):
     notebook = repository[0] / "notebooks" / "01_trial.ipynb"
     write_notebook(notebook, "1 / 0")

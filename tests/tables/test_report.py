@@ -12,7 +12,7 @@ from result_files import LENGTHS, SPEEDUPS, latency_document, longbench_data, su
 from sdtp_lib import paper as paper_numbers
 from sdtp_lib import results
 from sdtp_lib.evaluation.bootstrap import table1
-from sdtp_lib.markdown import paper_ours
+from sdtp_lib.markdown import interval_text, paper_ours
 from sdtp_lib.tables import report, table2
 
 
@@ -192,11 +192,21 @@ def test_paper_ours_rounds_and_shows_what_is_missing():
     assert cells[0][1:] == ["paper", "ours", "difference"]
     assert cells[2:] == [
         ["a", "39.82", "41.00", "+1.18"],
-        ["b", "1.00", "-", "-"],
         ["c", "-", "2.5", "-"],
         ["d", "heat map", "0.50", "-"],
     ]
     assert text._repr_markdown_() == text
+
+
+def test_paper_ours_says_in_a_sentence_that_there_is_nothing_to_compare():
+    said = paper_ours([("a", -2.5, 0.001), ("b", 0.25, -0.001)])
+    assert said == "No difference at all was measured here; the paper's are -2.50 to +0.25: a, b."
+    assert paper_ours([("a", 1, None)]) == "Nothing of this was measured here."
+
+
+def test_an_interval_without_width_says_nothing():
+    assert interval_text((87.04, 99.4)) == "87.0 to 99.4" and interval_text((-1, 2), sign=True) == "-1.0 to +2.0"
+    assert interval_text((41.46, 41.46)) is None and interval_text((0.01, 0.02)) is None
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(0, 4))

@@ -68,7 +68,7 @@ def work_table(found: dict[int, dict[str, float]]) -> Markdown:
             "limit, as executed": row["prefill_executed"], "limit, dense": row["prefill_dense"],
         }
         for tokens, row in found.items()
-    ]))  # fmt: skip
+    ], {"pairs computed, %": 0}))  # fmt: skip
 
 
 def _limit(config, schedule: PruningSchedule, tokens: int, share: float) -> float:

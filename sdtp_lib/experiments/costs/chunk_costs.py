@@ -79,7 +79,7 @@ def chunk_table(found: list[dict]) -> Markdown:
             shown |= {f"{unit}, plain": before, f"{unit}, chunked": after}
             shown[f"{unit.split(',')[0]}, change %"] = 100 * (after / before - 1) if known else None
         rows.append(shown)
-    return Markdown(markdown_table(rows, digits=3))
+    return Markdown(markdown_table(rows, {"prefill, change %": 0, "peak, change %": 1}))
 
 
 @contextmanager

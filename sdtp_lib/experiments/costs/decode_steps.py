@@ -75,7 +75,7 @@ def steps_table(found: Sequence[dict]) -> Markdown:
         | {"step, ms": 1000 * row["seconds"]}
         | {f"{part}, %": 100 * row[part] for part in (*OPERATIONS, "rest")}
         for row in found
-    ]))  # fmt: skip
+    ], digits=0))  # fmt: skip
 
 
 def _step(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Tensor:
