@@ -94,16 +94,20 @@ def text_of(page):
 
 
 def numbers(page):
-    """(number as it is written, file, key) of all that the page's comment `numbers` says are from stored files."""
+    """(number as it is written, file, key) of all that the page's comment `numbers` says are from stored files.
+
+    What stands behind a file's name is the beginning of every key below it.
+    """
     for comment in re.findall(r"<!-- numbers\n(.*?)-->", page.read_text(), re.DOTALL):
-        file = None
+        file, begin = None, ""
         for line in comment.splitlines():
             if line.startswith("  "):  # several have a semicolon between them
                 for each in line.strip().split("; "):
                     number, key = each.split(" = ")
-                    yield number, file, key
+                    yield number, file, begin + key
             else:
-                file = paths.ROOT / line
+                name, _, begin = line.partition(" ")
+                file = paths.ROOT / name
 
 
 def stored(document, key):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..experiments.real.frontier import GOALS, TASKS, Goal, reached
+from ..experiments.real.frontier import GOALS, TASKS, Goal, difference_text, reached
 from .claims import Claim, notebook
 from .findings import Finding, Reader, Status
 from .real_readers import TOKENS, row_of
@@ -21,18 +21,14 @@ def nearly_free(name: str) -> Reader:
             return None
         needle, asked = (by_task[task] for task in TASKS)
         enough = needle["flops"] >= GOALS[name].flops
-        text = f"needles {needle['score']['mean']:.0f}, nats {_over(needle['nll'])}; questions' nats "
-        text += f"{_over(asked['nll'])}, right spans {_over(asked['right'], 1)}; at {needle['flops']:.2f}x"
+        text = f"needles {needle['score']['mean']:.0f}%, nats {difference_text(needle['nll'])}; questions' nats "
+        text += f"{difference_text(asked['nll'])}, right spans {difference_text(asked['right'], 1)} points; "
+        text += f"at {needle['flops']:.2f}x"
         n = f"{needle['n']} needles, {asked['n']} questions"
         key = f"rows of {TOKENS:,} tokens: {name} {TUNED}"
         return Finding(text, Status.of(enough and all(reached(GOALS[name], by_task).values())), n, "", key)
 
     return read
-
-
-def _over(cell: Mapping, digits: int = 2) -> str:
-    low, high = cell["difference"]["ci95"]
-    return f"{cell['difference']['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _claim(name: str, goal: Goal) -> Claim:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .style import GREY, Figure, line_styles, new_figure, styled
+from .style import GREY, Figure, looks, new_figure, styled
+
+PAPERS, LATER = "the paper's stages", "few later cuts"  # kinds of schedules, behind the name of a score
 
 
 @styled
-def frontier(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measure: str, label: str) -> Figure:
+def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measure: str, label: str) -> Figure:
     """A panel a task: the paired difference to the full model, with its 95% interval, against FLOPs full / pruned.
 
     Args:
@@ -17,7 +19,10 @@ def frontier(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measure: str
         label: what the difference is called, with its unit.
     """
     names = list(dict.fromkeys(name for some in curves.values() for name in some))
-    styles = dict(zip(names, line_styles(), strict=False))
+    # A pruner is drawn as its design; the fewer cuts there are, the wider the line.
+    each = [name.removeprefix("sdtp, ").removesuffix(f"; {LATER}").removesuffix(f"; {PAPERS}") for name in names]
+    widths = [{"linewidth": 2.2 if name.endswith(LATER) else 1.0} for name in names]
+    styles = {name: look | width for name, look, width in zip(names, looks(each), widths, strict=True)}
     figure, panels = new_figure(5.2 * len(curves), 4.4, 1, len(curves), squeeze=False)
     for (task, some), axes in zip(curves.items(), panels[0], strict=True):
         axes.axhline(0, color=GREY, linewidth=0.9)

@@ -31,7 +31,7 @@ LOOKS = {
     "keep08": ("#8172b3", "s"), "keep07": ("#49006a", "D"),
     "question_aware": (GREEN, "P"), "attention": (ORANGE, "^"), "h2o": (TAN, "h"), "snapkv": (PINK, "<"),
     "recency": (ASH, "v"), "local": (ASH, "v"), "norm": (ROSE, "X"), "random": (RED, "s"), "oracle": ("black", "*"),
-    "llmlingua2": (YELLOW, ">"),
+    "llmlingua2": (YELLOW, ">"), "strongest": ("#006d2c", "d"), "tuned": ("#006d2c", "d"),
 }  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., "Figure"])

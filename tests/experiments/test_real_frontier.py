@@ -3,7 +3,7 @@
 import pytest
 
 from sdtp_lib.experiments.real.frontier import GOALS, curves, goal_table, joined, reached, stage_table
-from sdtp_lib.plots.frontier import frontier
+from sdtp_lib.plots.frontier import frontier_curves
 
 
 def cell(mean, difference, low, high):
@@ -61,6 +61,6 @@ def test_a_table_of_stages_leaves_out_what_was_not_run():
 def test_the_figure_has_a_panel_a_task_and_one_entry_a_curve():
     rows = [row(), row(schedule="fast", flops=2.2), row(task="documents_qa")]
     some = {task: curves(rows, task, 64, ["attention"]) for task in ("needle", "documents_qa")}
-    figure = frontier(some, "nll", "NLL above the full model's")
+    figure = frontier_curves(some, "nll", "NLL above the full model's")
     assert [axes.get_title() for axes in figure.axes] == [*some]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; few later cuts"]

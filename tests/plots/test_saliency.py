@@ -158,7 +158,7 @@ def test_a_method_or_schedule_looks_alike_in_every_figure():
     assert full["color"] == GREY and sdtp == keep09 == {**loud, "linestyle": "-"} and sdtp["linestyle"] == "-"
     assert float32 == {**keep09, "linestyle": "--"} and both == {**h2o, "linestyle": "--"}
     assert pooled["color"] == LOOKS["attention"][0] and other["color"] not in (full["color"], h2o["color"])
-    known = [name for name in LOOKS if name not in ("paper", "keep09", "low", "local")]
+    known = [name for name in LOOKS if name not in ("paper", "keep09", "low", "local", "tuned")]
     assert len({LOOKS[name] for name in known}) == len(known), "each has a look of its own"
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...markdown import Markdown
+from ...plots.frontier import LATER, PAPERS
 from ...pruning.schedule import PRESET_RATIOS
 from ...results import markdown_table
 
 TASKS = ("needle", "documents_qa")
-PAPERS, LATER = "the paper's stages", "few later cuts"
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,15 @@ def _measured(schedule: str, method: str, by_task: Mapping[str, Mapping]) -> dic
     return {
         "schedule": schedule, "full / pruned FLOPs": f"{first['flops']:.2f}", "method": method,
         "needles": f"{needle['score']['mean']:.0f} of 100" if needle else "-",
-        "their NLL": _difference(needle["nll"]) if needle else "-",
-        "questions' NLL": _difference(asked["nll"]) if asked else "-",
-        "right of 4 spans": _difference(asked["right"], 1) if asked else "-",
+        "their NLL": difference_text(needle["nll"]) if needle else "-",
+        "questions' NLL": difference_text(asked["nll"]) if asked else "-",
+        "right of 4 spans": difference_text(asked["right"], 1) if asked else "-",
         "n": "/".join(str(each["n"]) for each in (needle, asked) if each),
     }  # fmt: skip
 
 
-def _difference(cell: Mapping[str, Any], digits: int = 2) -> str:
-    low, high = cell["difference"]["ci95"]
-    return f"{cell['difference']['mean']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+def difference_text(cell: Mapping[str, Any], digits: int = 2) -> str:
+    """A paired difference with its 95% interval, such as `+0.10 [-0.02, +0.21]`."""
+    found = cell["difference"]
+    mean, low, high = (round(x, digits) + 0.0 for x in (found["mean"], *found["ci95"]))  # never -0.00
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

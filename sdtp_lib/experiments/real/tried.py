@@ -115,9 +115,9 @@ def try_ways(
         work: folder of the losses.
 
     Returns:
-        The full model's row, then the others, by FLOPs and loss: `score`, `pool`, `schedule`, `flops` (full / pruned)
-        and for each task `nll` (nats per token of the answer, mean), `n` and, but for the full model, `above` (the
-        paired difference to it: `difference`, `ci95`, `verdict`).
+        The full model's row, then the others, by FLOPs and loss: `score`, `pool`, `asked` (the FLOP ratio), `schedule`,
+        `flops` (full / pruned, counted) and for each task `nll` (nats per token of the answer, mean), `n` and, but for
+        the full model, `above` (the paired difference to it: `difference`, `ci95`, `verdict`).
     """
     layers, config, ends = model.config.num_hidden_layers, model.config, sentence_ends(tokenizer)
     samples = {task: [as_sample(model, tokenizer, record) for record in some] for task, some in records.items()}
@@ -132,11 +132,11 @@ def try_ways(
         schedule = way.schedule(layers, config, tokens)
         scorer = pooled(_scorer(way.score, model, schedule), way.pool, ends)
         found = of(f"{way.score}{pooling(way.pool)}, {schedule}", TokenPruning(schedule, scorer))
-        row = {"score": way.score, "pool": way.pool, "schedule": schedule.to_dict()}
+        row = {"score": way.score, "pool": way.pool, "asked": way.ratio, "schedule": schedule.to_dict()}
         row["flops"] = round(flop_ratio(schedule, layers, config, tokens), 3)
         rows.append(row | {task: _cell(found[task], full[task]) for task in records})
-    rows.sort(key=lambda row: (round(row["flops"], 1), sum(row[task]["above"]["difference"] for task in records)))
-    first = {"score": "full", "pool": 1, "schedule": None, "flops": 1.0}
+    rows.sort(key=lambda row: (row["asked"], sum(row[task]["above"]["difference"] for task in records)))
+    first = {"score": "full", "pool": 1, "asked": 1.0, "schedule": None, "flops": 1.0}
     return [first | {task: _cell(full[task]) for task in records}, *rows]
 
 
