@@ -53,6 +53,8 @@ def read_passages(source: str | os.PathLike, training: bool = False) -> list[Pas
     """
     source = resolve(source)
     if source == PYTHON_DOCS:
+        if training:
+            raise ValueError(f"{PYTHON_DOCS} has no part to train on: all of it evaluates; take {SQUAD} or a folder")
         return python_docs()
     found = _of_hub(training) if source == SQUAD_HUB else _of_file(Path(source), training)
     if not found:

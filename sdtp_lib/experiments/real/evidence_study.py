@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder or name")
     parser.add_argument("--profile", required=True, help="that the results belong to")
     parser.add_argument("--work", required=True, help="folder of the full passes")
-    parser.add_argument("--source", default="squad", help="squad, pydoc, or a folder of paragraphs with questions")
+    parser.add_argument("--source", default="squad", help="squad, or a folder of paragraphs with questions")
     parser.add_argument("--tokens", type=int, default=1024, help="of a prompt")
     parser.add_argument("--limit", type=int, default=24, help="records of each task")
     given = parser.parse_args()

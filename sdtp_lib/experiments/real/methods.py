@@ -64,7 +64,7 @@ def compare_methods(
             own = [sample for sample in samples if sample["dataset"] == task]
             row = _described(about, task, len(own), config) | {"samples": stem}
             beside = None if about["method"] == "full" else _beside(own, about, task, full)
-            rows.append(row | {name: _cell(own, beside, *how) for name, how in MEASURES.items() if how[0] in own[0]})
+            rows.append(row | measured(own, beside))
     return sorted(rows, key=lambda row: (*(row[key] for key in ("tokens", "task", "flops")), -row["score"]["mean"]))
 
 
@@ -117,6 +117,11 @@ def _beside(own: Sequence[Mapping], about: Mapping, task: str, full: Sequence[Ru
         f"no result of the full model on the prompts of {task} at {_tokens(about, task)} tokens, as {about['model']} "
         f"read them in {about['dtype']}"
     )
+
+
+def measured(own: Sequence[Mapping], beside: Sequence[Mapping] | None = None) -> dict[str, dict]:
+    """`score`, `right` and `nll` of samples, as far as they have them, with the difference to those of `beside`."""
+    return {name: _cell(own, beside, *how) for name, how in MEASURES.items() if how[0] in own[0]}
 
 
 def _cell(own: Sequence[dict], beside: Sequence[dict] | None, key: str, scale: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ...models.names import local_path
 from ...models.packages import RECORD_FILE
 from ...results import read_json, write_files
 from ...text_files import read_jsonl
-from .methods import ALIKE, Run, compare_methods, methods_table
+from .methods import ALIKE, Run, compare_methods, measured, methods_table
 
 # Of a sample; no text, which is not ours to store.
 KEPT = ("_id", "dataset", "prompt_tokens", "digest", "score", "nll", "choice", "group")
@@ -61,10 +61,8 @@ def store_methods(
         ValueError, FileNotFoundError: as `compare_methods`, or if there is no such model; nothing is written then.
     """
     home = local_path(model)
-    full, known = _full_of(Path(beside)) if beside else ([], [])
-    own = compare_methods(folder, AutoConfig.from_pretrained(home or model), known)
-    asked = {(row["tokens"], row["task"]) for row in own}
-    rows = [*(row for row in full if (row["tokens"], row["task"]) in asked), *own]
+    full, known = _full_of(Path(beside), _asked(Path(folder))) if beside else ([], [])
+    rows = [*full, *compare_methods(folder, AutoConfig.from_pretrained(home or model), known)]
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     runs = [read_json(file)["metadata"] for file in sorted(Path(folder).glob("*.json"))]
     about = {key: _of_all([run.get(key) for run in runs]) for key in sorted({key for run in runs for key in run})}
@@ -100,16 +98,28 @@ def _of_all(values: Sequence[Any]) -> Any:
     return different if len(different) > 1 else next(iter(different), None)
 
 
-def _full_of(stored: Path) -> tuple[list[dict], list[Run]]:
-    """The full model's rows of a stored table, and its runs as `compare_methods` takes them."""
+def _asked(folder: Path) -> set[str]:
+    """The ids of all records that the result files of a folder hold."""
+    files = [file.with_name(f"{file.stem}.samples.jsonl") for file in folder.glob("*.json")]
+    return {sample["_id"] for file in files for sample in read_jsonl(file)[1:]}
+
+
+def _full_of(stored: Path, asked: set[str]) -> tuple[list[dict], list[Run]]:
+    """The full model's rows of a stored table on the records asked, and its runs as `compare_methods` takes them."""
     document = read_json(stored / "methods.json")
-    rows = [row for row in document["data"] if row["method"] == "full"]
-    samples: dict[str, list[dict]] = {row["samples"]: [] for row in rows}
+    full = [row for row in document["data"] if row["method"] == "full"]
+    samples: dict[tuple, list[dict]] = {(row["samples"], row["task"]): [] for row in full}
     for line in gzip.decompress((stored / "methods_samples.jsonl.gz").read_bytes()).decode().splitlines():
-        if (sample := json.loads(line))["row"] in samples:
-            samples[sample["row"]].append(sample)
+        sample = json.loads(line)
+        if (key := (sample["row"], sample["dataset"])) in samples and sample["_id"] in asked:
+            samples[key].append(sample)
+    rows = [
+        {**row, "n": len(some), **measured(some)}
+        for row in full
+        if (some := samples[row["samples"], row["task"]])
+    ]  # fmt: skip
     about = {key: document["metadata"][key] for key in ALIKE}
-    return rows, [(about, some) for some in samples.values()]
+    return rows, [(about, some) for some in samples.values() if some]
 
 
 def _samples(folder: Path) -> str:

@@ -81,25 +81,19 @@ class Way:
 
 
 FREE, FAST, FASTEST, LOCAL = 1.63, 2.25, 3.0, 48
-WAYS = (
+WAYS = (  # each score at every ratio at the same single cuts; the strongest head by sentences in further places
+    *(
+        Way(score, pool, ratio, (layer,), local=LOCAL)
+        for score, pool in (("strongest", SENTENCES), ("strongest", 13), ("attention", 7))
+        for ratio, layer in ((FREE, 15), (FAST, 8), (FASTEST, 7))
+    ),
     Way("strongest", SENTENCES, FREE, (15,)),
-    Way("strongest", SENTENCES, FREE, (15,), local=LOCAL),
     Way("attention", 7, FREE, (15,)),
     Way("strongest", SENTENCES, FAST, (8, 15), (0.5,), LOCAL),
-    Way("attention", 7, FAST, (8, 15), (0.5,), LOCAL),
-    Way("strongest", SENTENCES, FAST, (8,), local=LOCAL),
     Way("strongest", 13, FAST, (8, 15), (0.5,), LOCAL),
-    Way("strongest", SENTENCES, FASTEST, (7,), local=LOCAL),
+    Way("attention", 7, FAST, (8, 15), (0.5,), LOCAL),
     Way("strongest", SENTENCES, FASTEST, (7, 15), (0.2,), LOCAL),
-    Way("attention", 7, FREE, (15,), local=LOCAL),
     Way("attention", 7, FASTEST, (7, 15), (0.2,), LOCAL),
-    Way("oracle", 1, FREE, (15,)),
-    Way("oracle", 1, FAST, (8, 15), (0.5,)),
-    Way("strongest", 13, FREE, (15,), local=LOCAL),
-    Way("strongest", SENTENCES, FREE, (8,), local=LOCAL),
-    Way("question_aware", SENTENCES, FREE, (16,), local=LOCAL),
-    Way("question_aware", 7, FREE, (16,), local=LOCAL),
-    Way("strongest", SENTENCES, FAST, (7, 14), (0.5,), LOCAL),
 )
 
 
@@ -191,7 +185,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder or name")
     parser.add_argument("--profile", required=True, help="that the results belong to")
     parser.add_argument("--work", required=True, help="folder of unfinished work")
-    parser.add_argument("--source", default="squad", help="squad, pydoc, or a folder of paragraphs with questions")
+    parser.add_argument("--source", default="squad", help="squad, or a folder of paragraphs with questions")
     parser.add_argument("--tokens", type=int, default=1024, help="of a prompt")
     parser.add_argument("--limit", type=int, default=12, help="records of each task")
     given = parser.parse_args()
