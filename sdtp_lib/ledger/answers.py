@@ -29,8 +29,8 @@ def came_out(notebook: str) -> Markdown:
     found = [_shown(row) for row in rows(asked, "demo", stored=True)]
     columns = [name for name in found[0] if any(row[name] != NOTHING for row in found)]
     table = results.markdown_table([{name: row[name] for name in columns} for row in found])
-    return Markdown(f"{table}\n\nRead from the files that the repository stores, as the "
-                    f"[ledger](../{paths.RESULTS}/{paths.LEDGER}) is.")  # fmt: skip
+    where = f"{paths.RESULTS}/{paths.LEDGER}"
+    return Markdown(f"{table}\n\nRead from the files that the repository stores, as `{where}` is.")
 
 
 def notebook_of(claim: Claim) -> str | None:

@@ -101,7 +101,7 @@ def _of_all(values: Sequence[Any]) -> Any:
 def _asked(folder: Path) -> set[str]:
     """The ids of all records that the result files of a folder hold."""
     files = [file.with_name(f"{file.stem}.samples.jsonl") for file in folder.glob("*.json")]
-    return {sample["_id"] for file in files for sample in read_jsonl(file)[1:]}
+    return {sample["_id"] for file in files for sample in [*read_jsonl(file)][1:]}
 
 
 def _full_of(stored: Path, asked: set[str]) -> tuple[list[dict], list[Run]]:
