@@ -14,7 +14,11 @@ from sdtp_lib.experiments.real.presets import as_pruner, choose
 from sdtp_lib.experiments.real.tried import TASKS, WAYS, Way, as_sample, cuts, tried_table, try_ways
 from sdtp_lib.latency.flop_estimates import flop_ratio
 from sdtp_lib.models.loading import load_pruner
-from sdtp_lib.models.named_schedules import resolve_schedule
+from sdtp_lib.models.named_schedules import own_presets, resolve_schedule
+from sdtp_lib.models.shipped_pruners import shipped_folders
+from sdtp_lib.pruning.schedule import PruningSchedule
+from sdtp_lib.results import stored
+from sdtp_lib.scorers.files import read_config
 from sdtp_lib.scorers.pooling import pool_of
 
 CONFIG = LlamaConfig(num_hidden_layers=30, hidden_size=576, intermediate_size=1536, num_attention_heads=9)
@@ -94,3 +98,10 @@ def test_the_folder_of_presets_is_one_that_every_command_takes(asked, tmp_path):
 
 def test_cuts_are_told_in_words():
     assert cuts(None) == "none" and cuts(SCHEDULE) == "layer 2 to 50%"
+
+
+def test_what_is_shipped_is_what_the_stored_trial_chooses():
+    chosen = choose(stored("smollm2", "tried"))
+    assert own_presets("smollm2-135m") == {name: PruningSchedule(**each["schedule"]) for name, each in chosen.items()}
+    (record,) = (read_config(folder)["record"] for folder in shipped_folders() if folder.name == "tuned")
+    assert {(record["score"], record["use"]["pool"])} == {(each["score"], each["pool"]) for each in chosen.values()}
