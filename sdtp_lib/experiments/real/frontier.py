@@ -105,7 +105,7 @@ def _measured(schedule: str, method: str, by_task: Mapping[str, Mapping]) -> dic
     first, needle, asked = next(iter(by_task.values())), by_task.get("needle"), by_task.get("documents_qa")
     return {
         "schedule": schedule, "full / pruned FLOPs": f"{first['flops']:.2f}", "method": method,
-        "needles": f"{needle['score']['mean']:.0f} of 100" if needle else "-",
+        "needles, %": f"{needle['score']['mean']:.0f}" if needle else "-",
         "their NLL": difference_text(needle["nll"]) if needle else "-",
         "questions' NLL": difference_text(asked["nll"]) if asked else "-",
         "right of 4 spans": difference_text(asked["right"], 1) if asked else "-",
