@@ -58,6 +58,7 @@ RESULT_FILES = {
     ),
     "methods": ResultFile("", "[what experiments.real.methods.compare_methods gives], of files of `sdtp evaluate`"),
     "tuned/methods": ResultFile("", "as methods, of the schedules that are shipped for the model"),
+    "tuned/latency_results_{free,fast}": ResultFile("", "latency.sweep, prefill, by `sdtp profile --pruner tuned`"),
     "tried": ResultFile("", "[what experiments.real.tried.try_ways gives]"),
     "evidence": ResultFile("", "{curves, ranking: [what experiments.real.evidence.kept_evidence gives]}"),
     "table1_speed": ResultFile("06", "what experiments.table1_speed.speed gives"),
