@@ -27,5 +27,5 @@ def longbench_bars(table: pd.DataFrame) -> Figure:
     axes.set_xticks(range(len(columns)), columns)
     axes.set(xlabel="category", ylabel="score (0 to 100), 95% interval", ylim=(0, 105))
     axes.grid(axis="x", visible=False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(table))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(7, len(table)))
     return figure
