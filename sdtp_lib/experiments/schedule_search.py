@@ -7,7 +7,7 @@ a smaller one cuts harder at the first stages. `left` is what the budget asks fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import pairwise, product
 from typing import Any
@@ -57,14 +57,27 @@ def within_budget(
         ratio: FLOPs full / pruned to reach on the shape of `config` at prompts of `tokens` tokens.
         layers: of the model that the schedule is for.
     """
-    low, high = 1e-4, 1.0
-    if flop_ratio(bent(first, stages, low, bend, layers), layers, config, tokens) < ratio:
+    return gentlest(lambda share: bent(first, stages, share, bend, layers), ratio, layers, config, tokens)
+
+
+def gentlest(
+    cut: Callable[[float], PruningSchedule], ratio: float, layers: int, config: PretrainedConfig, tokens: int,
+    least: float = 1e-4,
+) -> PruningSchedule | None:  # fmt: skip
+    """The schedule of the largest share that reaches a FLOP ratio of `ratio` or more; None if none does.
+
+    Args:
+        cut: share of tokens, from `least` to 1 -> schedule; a larger share must leave more tokens.
+        layers, config, tokens: as `within_budget`.
+    """
+    low, high = least, 1.0
+    if flop_ratio(cut(low), layers, config, tokens) < ratio:
         return None
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        enough = flop_ratio(bent(first, stages, middle, bend, layers), layers, config, tokens) >= ratio
+        enough = flop_ratio(cut(middle), layers, config, tokens) >= ratio
         low, high = (middle, high) if enough else (low, middle)
-    return bent(first, stages, low, bend, layers)
+    return cut(low)
 
 
 def candidates(

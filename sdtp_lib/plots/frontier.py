@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from .kinds import LATER, PAPERS
 from .style import GREY, Figure, looks, new_figure, styled
-
-PAPERS, LATER = "the paper's stages", "few later cuts"  # kinds of schedules, behind the name of a score
 
 
 @styled

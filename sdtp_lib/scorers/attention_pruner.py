@@ -11,6 +11,8 @@ from .attention import LastWindowAttentionScorer
 from .strongest_head import StrongestHeadScorer
 from .token_pruner import TokenPruner, positive
 
+# Name of a method -> the options of the pruner that scores as it does.
+UNTRAINED = {"attention": {"window": 16, "heads": "mean"}, "strongest": {"window": 32, "heads": "max"}}
 READ = {"mean": LastWindowAttentionScorer, "max": StrongestHeadScorer}
 
 

@@ -10,8 +10,9 @@ from transformers import LlamaConfig
 
 from sdtp_lib.data.real.build import real_records
 from sdtp_lib.evaluation.answers import encode_record
+from sdtp_lib.experiments.real.full_passes import TASKS
 from sdtp_lib.experiments.real.presets import as_pruner, choose
-from sdtp_lib.experiments.real.tried import TASKS, WAYS, Way, as_sample, cuts, tried_table, try_ways
+from sdtp_lib.experiments.real.tried import WAYS, Way, as_sample, cuts, tried_table, try_ways
 from sdtp_lib.latency.flop_estimates import flop_ratio
 from sdtp_lib.models.loading import load_pruner
 from sdtp_lib.models.named_schedules import own_presets, resolve_schedule

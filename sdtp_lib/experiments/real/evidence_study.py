@@ -6,7 +6,6 @@ writes `evidence.json` and `evidence.md`; the full passes are kept in the workin
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ from .evidence import (
     share_kept,
     summary,
 )
-from .full_passes import SEED, FullPass, full_pass, tuning_records
+from .full_passes import SEED, TASKS, FullPass, full_pass, study_parser, tuning_records
 from .readings import QUESTION, Reading, attention_of
-from .tried import TASKS
 
 AT = (8, 15, 21)  # layers that all scores are ranked at by default
 DEEP = (0.3, 0.15)  # shares kept, of the curves over all layers
@@ -112,15 +110,7 @@ def _asked(model: PreTrainedModel, each: FullPass, layer: int) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Find out how much of the evidence one cut keeps.")
-    parser.add_argument("output", help="folder that gets evidence.json and evidence.md")
-    parser.add_argument("--model", required=True, help="folder or name")
-    parser.add_argument("--profile", required=True, help="that the results belong to")
-    parser.add_argument("--work", required=True, help="folder of the full passes")
-    parser.add_argument("--source", default="squad", help="squad, or a folder of paragraphs with questions")
-    parser.add_argument("--tokens", type=int, default=1024, help="of a prompt")
-    parser.add_argument("--limit", type=int, default=24, help="records of each task")
-    given = parser.parse_args()
+    given = study_parser("Find out how much of the evidence one cut keeps.", "evidence", 24).parse_args()
     model, tokenizer = load_with_tokenizer(given.model, "float32")
     layers, asked = range(1, model.config.num_hidden_layers), (given.source, given.tokens, given.limit)
     records = [(task, each) for task in TASKS for each in tuning_records(model, tokenizer, task, *asked)]

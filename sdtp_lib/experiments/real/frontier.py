@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...markdown import Markdown
-from ...plots.frontier import LATER, PAPERS
+from ...plots.kinds import LATER, PAPERS
 from ...pruning.schedule import PRESET_RATIOS
 from ...results import markdown_table
 

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import argparse
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from ...pruning.scoring import ScoringContext
 from ...results import write_bytes
 from ...training.saliency import token_saliency
 
+TASKS = ("needle", "documents_qa")  # that are tuned on
 SEED = 19  # of records to tune on; those that evaluate have `data.real.build.SEED`
 
 
@@ -59,6 +61,24 @@ class FullPass:
         embeddings = adapter.positions(layer, hidden, columns)
         mask = torch.ones_like(columns, dtype=torch.bool)
         return hidden, ScoringContext(adapter.layers[layer], mask, columns, embeddings, 0, columns=columns)
+
+
+def study_parser(description: str, stem: str, limit: int) -> argparse.ArgumentParser:
+    """What a study on tuning records takes on its command line.
+
+    Args:
+        stem: of the two files that it writes.
+        limit: records of each task by default.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("output", help=f"folder that gets {stem}.json and {stem}.md")
+    parser.add_argument("--model", required=True, help="folder or name")
+    parser.add_argument("--profile", required=True, help="that the results belong to")
+    parser.add_argument("--work", required=True, help="folder of unfinished work, which a second run goes on with")
+    parser.add_argument("--source", default="squad", help="squad, or a folder of paragraphs with questions")
+    parser.add_argument("--tokens", type=int, default=1024, help="of a prompt")
+    parser.add_argument("--limit", type=int, default=limit, help="records of each task")
+    return parser
 
 
 def tuning_records(

@@ -16,15 +16,14 @@ from ...models.identity import fingerprint
 from ...models.loading import load_with_tokenizer
 from ...pruning.schedule import PruningSchedule
 from ...results import read_json
-from ...scorers.attention_pruner import AttentionPruner
+from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
 from ...scorers.pooling import Pool
 from ...scorers.sentences import sentence_ends
 from ...scorers.use import USE, use
 from ...training.saliency import label
-from .tried import TASKS
+from .full_passes import TASKS
 
 AT_LEAST = {"free": 1.6, "fast": 2.2, "fastest": 3.0}  # FLOPs of the prefill, full / pruned
-UNTRAINED = {"attention": {"window": 16, "heads": "mean"}, "strongest": {"window": 32, "heads": "max"}}
 
 
 def choose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,11 +31,9 @@ from ...results import markdown_table
 from ...scorers.pooling import SENTENCES, Pool, pooled, pooling
 from ...scorers.sentences import sentence_ends
 from ..result_file import write
-from ..schedule_search import HALVINGS
+from ..schedule_search import gentlest
 from ..tuning.loss_file import LossFile
-from .full_passes import SEED, tuning_records
-
-TASKS = ("needle", "documents_qa")
+from .full_passes import SEED, TASKS, study_parser, tuning_records
 
 
 @dataclass(frozen=True)
@@ -66,18 +63,15 @@ class Way:
             ValueError: if the earlier cuts leave too many tokens for its FLOP ratio.
         """
         own = {} if self.local is None else {"local_ratio": 0.0, "min_local_tokens": self.local}
-        low, high = 0.001, 1.0
-        if flop_ratio(self._with(low, own), layers, config, tokens) < self.ratio:
+
+        def cut(last: float) -> PruningSchedule:
+            return PruningSchedule(self.layers, (*self.earlier, round(last, 3)), **own)
+
+        schedule = gentlest(cut, self.ratio, layers, config, tokens, least=0.001)
+        if schedule is None:
             after = f"no last cut of {self.layers} after {self.earlier}"
             raise ValueError(f"{after} reaches a FLOP ratio of {self.ratio:g}")
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            enough = flop_ratio(self._with(middle, own), layers, config, tokens) >= self.ratio
-            low, high = (middle, high) if enough else (low, middle)
-        return self._with(low, own)
-
-    def _with(self, last: float, own: Mapping[str, Any]) -> PruningSchedule:
-        return PruningSchedule(self.layers, (*self.earlier, round(last, 3)), **own)
+        return schedule
 
 
 FREE, FAST, FASTEST, LOCAL = 1.63, 2.25, 3.0, 48
@@ -180,15 +174,7 @@ def _shown(cell: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Try ways to cut a real model's prompts.")
-    parser.add_argument("output", help="folder that gets tried.json and tried.md")
-    parser.add_argument("--model", required=True, help="folder or name")
-    parser.add_argument("--profile", required=True, help="that the results belong to")
-    parser.add_argument("--work", required=True, help="folder of unfinished work")
-    parser.add_argument("--source", default="squad", help="squad, or a folder of paragraphs with questions")
-    parser.add_argument("--tokens", type=int, default=1024, help="of a prompt")
-    parser.add_argument("--limit", type=int, default=12, help="records of each task")
-    given = parser.parse_args()
+    given = study_parser("Try ways to cut a real model's prompts.", "tried", 12).parse_args()
     model, tokenizer = load_with_tokenizer(given.model, "float32")
     asked = {"source": given.source, "tokens": given.tokens, "limit": given.limit}
     records = {task: tuning_records(model, tokenizer, task, **asked) for task in TASKS}

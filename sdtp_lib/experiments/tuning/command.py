@@ -21,7 +21,7 @@ from ...models.identity import fingerprint
 from ...models.loading import SHAPES, check_reads_text, load_with_tokenizer
 from ...models.names import local_path
 from ...pruning.schedule import PruningSchedule
-from ...scorers.attention_pruner import AttentionPruner
+from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
 from ...scorers.sentences import sentence_ends
 from ...scorers.token_pruner import TokenPruner, check_seed, positive
 from ...scorers.tuned_card import measured_table, scored_by, verdict
@@ -158,8 +158,7 @@ def _tuned(
     named = ("model", "fingerprint", "dtype", "tokenizer", "data", "seed", "max_tokens", "chat_template")
     marks = mark_part(model, parts["train"], layers, {name: about[name] for name in named}, work / "marks")
     scorers = train_modules(model, marks, effort.epochs, about["seed"], work)
-    scorers["attention"] = AttentionPruner(model.config.hidden_size, layers)
-    scorers["strongest"] = AttentionPruner(model.config.hidden_size, layers, window=32, heads="max")
+    scorers |= {name: AttentionPruner(model.config.hidden_size, layers, **how) for name, how in UNTRAINED.items()}
     ways = ways_of(scorers, ends)
     losses = LossFile(work / LOSSES_FILE)
     found = {
