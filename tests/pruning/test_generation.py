@@ -266,6 +266,8 @@ def test_compiled_models_are_refused(how):
 def test_flex_attention_equals_sdpa(lengths, family):
     if (family == "mistral-window" or len(lengths) > 1) and not torch.cuda.is_available():
         pytest.skip("the C++ that torch writes for FlexAttention on a CPU does not compile for masks over several rows")
+    if not torch.cuda.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        pytest.skip("without AVX-512, what torch compiles for FlexAttention is wrong here with no pruning at all")
     model, (ids, mask) = tiny_model(family), random_prompts(lengths)
     with pruned(model):
         expected = generate(model, ids, mask)[1]
