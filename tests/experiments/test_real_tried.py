@@ -12,7 +12,7 @@ from sdtp_lib.data.real.build import real_records
 from sdtp_lib.evaluation.answers import encode_record
 from sdtp_lib.experiments.real.full_passes import TASKS
 from sdtp_lib.experiments.real.presets import as_pruner, choose
-from sdtp_lib.experiments.real.tried import WAYS, Way, as_sample, cuts, tried_table, try_ways
+from sdtp_lib.experiments.real.tried import AT, Way, as_sample, cuts, tried_table, try_ways, ways
 from sdtp_lib.latency.flop_estimates import flop_ratio
 from sdtp_lib.models.loading import load_pruner
 from sdtp_lib.models.named_schedules import own_presets, resolve_schedule
@@ -45,7 +45,7 @@ def row(score="strongest", pool="sentences", flops=1.6, loss=0.1, layer=2):
     }  # fmt: skip
 
 
-@given(st.sampled_from(WAYS))
+@given(st.sampled_from(ways(*AT)))
 def test_the_last_cut_is_as_gentle_as_the_flops_allow(way):
     schedule = way.schedule(30, CONFIG, 1000)
     assert schedule.ratios[:-1] == way.earlier and way.ratio * 0.99 < flop_ratio(schedule, 30, CONFIG, 1000)
@@ -59,13 +59,13 @@ def test_a_ratio_that_the_earlier_cuts_rule_out_is_refused():
 
 
 def test_every_way_stands_beside_the_full_model(asked, tmp_path, monkeypatch):
-    ways = [Way("oracle", 1, 1.3, (2,)), Way("strongest", "sentences", 1.3, (2, 3), (0.8,), 20)]
-    ways.append(Way("random", 3, 1.5, (2,)))
-    rows = try_ways(*asked, ways, 300, tmp_path)
+    some = [Way("oracle", 1, 1.3, (2,)), Way("strongest", "sentences", 1.3, (2, 3), (0.8,), 20)]
+    some.append(Way("random", 3, 1.5, (2,)))
+    rows = try_ways(*asked, some, 300, tmp_path)
     assert [each["score"] for each in rows][0] == "full" and rows[-1]["score"] == "random"
     assert all(each[task]["n"] == 2 and "above" in each[task] for each in rows[1:] for task in TASKS)
     monkeypatch.setattr("sdtp_lib.experiments.tuning.loss_file.sample_loss", None)  # nothing is measured twice
-    assert try_ways(*asked, ways, 300, tmp_path) == rows
+    assert try_ways(*asked, some, 300, tmp_path) == rows
     text = tried_table(rows)
     assert "strongest, by sentences" in text and "layer 2 to 80%, layer 3 to" in text and "20 last tokens stay" in text
 

@@ -75,30 +75,40 @@ class Way:
 
 
 FREE, FAST, FASTEST, LOCAL = 1.63, 2.25, 3.0, 48
-WAYS = (  # each score at every ratio at the same single cuts; the strongest head by sentences in further places
-    *(
-        Way(score, pool, ratio, (layer,), local=LOCAL)
-        for score, pool in (("strongest", SENTENCES), ("strongest", 13), ("attention", 7))
-        for ratio, layer in ((FREE, 15), (FAST, 8), (FASTEST, 7))
-    ),
-    Way("strongest", SENTENCES, FREE, (15,)),
-    Way("attention", 7, FREE, (15,)),
-    Way("strongest", SENTENCES, FAST, (8, 15), (0.5,), LOCAL),
-    Way("strongest", 13, FAST, (8, 15), (0.5,), LOCAL),
-    Way("attention", 7, FAST, (8, 15), (0.5,), LOCAL),
-    Way("strongest", SENTENCES, FASTEST, (7, 15), (0.2,), LOCAL),
-    Way("attention", 7, FASTEST, (7, 15), (0.2,), LOCAL),
-)
+AT = (15, 8, 7)  # where each of the three ratios is cut by default: SmolLM2-135M reads at these layers
+
+
+def ways(free: int, fast: int, fastest: int) -> tuple[Way, ...]:
+    """Each score at every FLOP ratio at the same single cut; the strongest head by sentences in further places.
+
+    Args:
+        free, fast, fastest: layer of the single cut of each ratio; 1 < fastest <= fast < free.
+    """
+    return (
+        *(
+            Way(score, pool, ratio, (layer,), local=LOCAL)
+            for score, pool in (("strongest", SENTENCES), ("strongest", 13), ("attention", 7))
+            for ratio, layer in ((FREE, free), (FAST, fast), (FASTEST, fastest))
+        ),
+        Way("strongest", SENTENCES, FREE, (free,)),
+        Way("attention", 7, FREE, (free,)),
+        Way("strongest", SENTENCES, FAST, (fast, free), (0.5,), LOCAL),
+        Way("strongest", 13, FAST, (fast, free), (0.5,), LOCAL),
+        Way("attention", 7, FAST, (fast, free), (0.5,), LOCAL),
+        Way("strongest", SENTENCES, FASTEST, (fastest, free), (0.2,), LOCAL),
+        Way("attention", 7, FASTEST, (fastest, free), (0.2,), LOCAL),
+    )
 
 
 def try_ways(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Mapping[str, Sequence[dict]],
-    ways: Sequence[Way], tokens: int, work: Path,
+    some_ways: Sequence[Way], tokens: int, work: Path,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Each way on each task's records, beside the full model.
 
     Args:
         records: task -> records.
+        some_ways: to try.
         tokens: of their prompts, at which FLOPs are counted.
         work: folder of the losses.
 
@@ -116,7 +126,7 @@ def try_ways(
         return {task: found[name] for task, found in every.items()}
 
     full, rows = of("full", None), []
-    for way in ways:
+    for way in some_ways:
         schedule = way.schedule(layers, config, tokens)
         scorer = pooled(_scorer(way.score, model, schedule), way.pool, ends)
         found = of(f"{way.score}{pooling(way.pool)}, {schedule}", TokenPruning(schedule, scorer))
@@ -174,13 +184,16 @@ def _shown(cell: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    given = study_parser("Try ways to cut a real model's prompts.", "tried", 12).parse_args()
+    parser = study_parser("Try ways to cut a real model's prompts.", "tried", 12)
+    places = "layers of the single cuts at the gentlest FLOP ratio, the middle and the hardest"
+    parser.add_argument("--at", type=int, nargs=3, metavar="LAYER", default=AT, help=places)
+    given = parser.parse_args()
     model, tokenizer = load_with_tokenizer(given.model, "float32")
     asked = {"source": given.source, "tokens": given.tokens, "limit": given.limit}
     records = {task: tuning_records(model, tokenizer, task, **asked) for task in TASKS}
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
-    rows = try_ways(model, tokenizer, records, WAYS, given.tokens, work)
+    rows = try_ways(model, tokenizer, records, ways(*given.at), given.tokens, work)
     about = {"tokens": given.tokens, "limit": given.limit, "source": given.source, "seeds": {"records": SEED}}
     write(rows, Path(given.output, "tried.json"), model, given.profile, **about)
     head = f"# Ways to cut, tried on {given.limit} records of each task that evaluate nothing\n\n"
