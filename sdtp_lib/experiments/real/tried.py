@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -75,28 +76,27 @@ class Way:
 
 
 FREE, FAST, FASTEST, LOCAL = 1.63, 2.25, 3.0, 48
-AT = (15, 8, 7)  # where each of the three ratios is cut by default: SmolLM2-135M reads at these layers
+AT = ((15,), (8,), (7,))  # where each of the three ratios is cut by default: SmolLM2-135M reads at these layers
 
 
-def ways(free: int, fast: int, fastest: int) -> tuple[Way, ...]:
-    """Each score at every FLOP ratio at the same single cut; the strongest head by sentences in further places.
+def ways(free: Sequence[int], fast: Sequence[int], fastest: Sequence[int]) -> tuple[Way, ...]:
+    """Each score at every FLOP ratio at the same single cuts; then in two cuts, and with a tenth of all left uncut.
 
     Args:
-        free, fast, fastest: layer of the single cut of each ratio; 1 < fastest <= fast < free.
+        free, fast, fastest: layers of the single cuts of each ratio; what has two cuts has them at the first of each.
     """
+    single = [(ratio, layer) for ratio, layers in ((FREE, free), (FAST, fast), (FASTEST, fastest)) for layer in layers]
+    scores = (("strongest", SENTENCES), ("strongest", 13), ("attention", 7))
+    fast_then_free, fastest_then_free = (fast[0], free[0]), (fastest[0], free[0])
     return (
-        *(
-            Way(score, pool, ratio, (layer,), local=LOCAL)
-            for score, pool in (("strongest", SENTENCES), ("strongest", 13), ("attention", 7))
-            for ratio, layer in ((FREE, free), (FAST, fast), (FASTEST, fastest))
-        ),
-        Way("strongest", SENTENCES, FREE, (free,)),
-        Way("attention", 7, FREE, (free,)),
-        Way("strongest", SENTENCES, FAST, (fast, free), (0.5,), LOCAL),
-        Way("strongest", 13, FAST, (fast, free), (0.5,), LOCAL),
-        Way("attention", 7, FAST, (fast, free), (0.5,), LOCAL),
-        Way("strongest", SENTENCES, FASTEST, (fastest, free), (0.2,), LOCAL),
-        Way("attention", 7, FASTEST, (fastest, free), (0.2,), LOCAL),
+        *(Way(*score, ratio, (layer,), local=LOCAL) for score, (ratio, layer) in product(scores, single)),
+        Way("strongest", SENTENCES, FREE, free[:1]),
+        Way("attention", 7, FREE, free[:1]),
+        Way("strongest", SENTENCES, FAST, fast_then_free, (0.5,), LOCAL),
+        Way("strongest", 13, FAST, fast_then_free, (0.5,), LOCAL),
+        Way("attention", 7, FAST, fast_then_free, (0.5,), LOCAL),
+        Way("strongest", SENTENCES, FASTEST, fastest_then_free, (0.2,), LOCAL),
+        Way("attention", 7, FASTEST, fastest_then_free, (0.2,), LOCAL),
     )
 
 
@@ -183,10 +183,14 @@ def _shown(cell: Mapping[str, Any]) -> str:
     return f"{cell['nll']:.2f}; {cell['above']['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
 def main() -> None:
     parser = study_parser("Try ways to cut a real model's prompts.", "tried", 12)
-    places = "layers of the single cuts at the gentlest FLOP ratio, the middle and the hardest"
-    parser.add_argument("--at", type=int, nargs=3, metavar="LAYER", default=AT, help=places)
+    places = "layers of the single cuts at the gentlest FLOP ratio, the middle and the hardest; one or more, as 7,3"
+    parser.add_argument("--at", type=_layers, nargs=3, metavar="LAYERS", default=AT, help=places)
     given = parser.parse_args()
     model, tokenizer = load_with_tokenizer(given.model, "float32")
     asked = {"source": given.source, "tokens": given.tokens, "limit": given.limit}
