@@ -88,6 +88,15 @@ def test_presets_are_the_best_of_one_score_at_each_flop_ratio():
         choose([*worse, *others])
 
 
+def test_presets_may_take_the_score_of_another_model():
+    own = [row("attention", 7, flops, 0.0) for flops in (1.6, 2.2, 3)]
+    asked = [row(flops=flops, loss=0.4) for flops in (1.6, 2.2, 3)]
+    assert [*choose([*own, *asked]).values()] == own
+    assert [*choose([*own, *asked], "strongest", "sentences").values()] == asked
+    with pytest.raises(ValueError, match="no score was tried"):
+        choose([*own, *asked], "strongest", 13)
+
+
 def test_the_folder_of_presets_is_one_that_every_command_takes(asked, tmp_path):
     model, tokenizer, _ = asked
     chosen = {"free": row(), "fast": row(layer=3), "fastest": row(layer=4)}

@@ -17,6 +17,7 @@ from ...models.loading import load_with_tokenizer
 from ...pruning.schedule import PruningSchedule
 from ...results import read_json
 from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
+from ...scorers.files import read_config
 from ...scorers.pooling import Pool
 from ...scorers.sentences import sentence_ends
 from ...scorers.use import USE, use
@@ -26,15 +27,19 @@ from .full_passes import TASKS
 AT_LEAST = {"free": 1.6, "fast": 2.2, "fastest": 3.0}  # FLOPs of the prefill, full / pruned
 
 
-def choose(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def choose(
+    rows: Sequence[Mapping[str, Any]], score: str | None = None, pool: Pool | None = None
+) -> dict[str, Mapping[str, Any]]:
     """Name -> the row whose answers lose least, mean over tasks, of one score and pooling for all names.
 
     Args:
         rows: of `tried.try_ways`; scores that must be trained, or shown the answers, are passed over.
+        score, pool: take this score, or pooling, and choose its places alone.
 
     Raises:
-        ValueError: if no score was tried at every FLOP ratio.
+        ValueError: if no such score was tried at every FLOP ratio.
     """
+    rows = [row for row in rows if score in (None, row["score"]) and pool in (None, row["pool"])]
     found: dict[tuple[str, Pool], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         names = [name for name, ratio in AT_LEAST.items() if row["flops"] >= ratio]
@@ -62,13 +67,19 @@ def as_pruner(
     return AttentionPruner(model.config.hidden_size, layers, record, **UNTRAINED[first["score"]])
 
 
-def write_presets(tried: str | os.PathLike, folder: str | os.PathLike, model: str | os.PathLike) -> None:
+def write_presets(
+    tried: str | os.PathLike, folder: str | os.PathLike, model: str | os.PathLike, like: str | os.PathLike | None = None
+) -> None:
     """Choose from the file `tried` and write the folder.
+
+    Args:
+        like: folder of presets, of another model say, whose score and pooling are taken whatever others lose.
 
     Raises:
         ValueError, FileNotFoundError: as `choose` and `load_model`; nothing is written then.
     """
-    chosen = choose(read_json(tried)["data"])
+    known = read_config(like)["record"] if like else None
+    chosen = choose(read_json(tried)["data"], *((known["score"], known[USE]["pool"]) if known else ()))
     as_pruner(chosen, *load_with_tokenizer(model, "float32")).save_pretrained(folder)
 
 
@@ -81,8 +92,9 @@ def main() -> None:
     parser.add_argument("tried", help="tried.json")
     parser.add_argument("folder", help="gets the pruner")
     parser.add_argument("--model", required=True, help="folder or name")
+    parser.add_argument("--like", default=None, metavar="PRUNER", help="folder whose score is taken, pooled as there")
     given = parser.parse_args()
-    write_presets(given.tried, given.folder, given.model)
+    write_presets(given.tried, given.folder, given.model, given.like)
 
 
 if __name__ == "__main__":
