@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,7 +79,7 @@ def write_presets(
     Raises:
         ValueError, FileNotFoundError: as `choose` and `load_model`; nothing is written then.
     """
-    known = read_config(like)["record"] if like else None
+    known = read_config(Path(like))["record"] if like else None
     chosen = choose(read_json(tried)["data"], *((known["score"], known[USE]["pool"]) if known else ()))
     as_pruner(chosen, *load_with_tokenizer(model, "float32")).save_pretrained(folder)
 

@@ -153,7 +153,8 @@ def cuts(schedule: Mapping[str, Any] | None) -> str:
     if schedule is None:
         return "none"
     plain = PruningSchedule(**schedule)
-    each = ", ".join(f"layer {layer} to {ratio:.0%}" for layer, ratio in zip(plain.layers, plain.ratios, strict=True))
+    shares = {layer: ratio for layer, ratio in zip(plain.layers, plain.ratios, strict=True) if ratio < 1}
+    each = ", ".join(f"layer {layer} to {ratio:.0%}" for layer, ratio in shares.items())
     return each if plain.local_ratio else f"{each}; {plain.min_local_tokens} last tokens stay"
 
 
