@@ -65,8 +65,8 @@ def tuned_name(pruner: str | os.PathLike | None) -> str:
 
 
 def own_presets(name: str) -> dict[str, PruningSchedule]:
-    """The schedules that the pruners shipped for a model of this name were tuned for; empty for any other model."""
-    folders = [folder for folder in shipped_folders() if folder.parent.name == name]
+    """The schedules that shipped pruners were tuned for on a model of this name; empty for any other model."""
+    folders = [folder for folder in shipped_folders() if read_config(folder)["record"].get("model") == name]
     return {key: each for folder in folders for key, each in _of_folder(folder).items()}
 
 

@@ -11,13 +11,14 @@ from .. import paths
 from ..scorers.files import CONFIG_FILE, read_config
 from .identity import fingerprint
 from .names import DEMOS
+from .packages import PACKAGES
 
 DESIGNS = ("question_aware", "paper", "tuned")  # a model gets the first one that it comes with by default
 
 
 def with_pruners() -> list[str]:
-    """Names of the models that come with pruners."""
-    return [*DEMOS, *sorted({folder.parent.name for folder in shipped_folders()})]
+    """Models that come with pruners, as far as they have a name to be loaded by; others are known by their weights."""
+    return [*DEMOS, *sorted({folder.parent.name for folder in shipped_folders()} & {*PACKAGES})]
 
 
 def check_given(given: str | os.PathLike | None) -> None:

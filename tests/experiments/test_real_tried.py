@@ -110,8 +110,17 @@ def test_cuts_are_told_in_words():
     assert cuts(None) == "none" and cuts(SCHEDULE) == "layer 2 to 50%"
 
 
-def test_what_is_shipped_is_what_the_stored_trial_chooses():
-    chosen = choose(stored("smollm2", "tried"))
-    assert own_presets("smollm2-135m") == {name: PruningSchedule(**each["schedule"]) for name, each in chosen.items()}
-    (record,) = (read_config(folder)["record"] for folder in shipped_folders() if folder.name == "tuned")
+FOUND = {"smollm2-135m": "smollm2", "qwen2.5-coder-0.5b": "qwen"}  # folder -> profile of the trial
+LIKE = {"qwen2.5-coder-0.5b": ("strongest", "sentences")}  # of the first model; its places alone were chosen
+
+
+TUNED = {each.parent.name: each for each in shipped_folders() if each.name == "tuned"}
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_what_is_shipped_is_what_the_stored_trial_chooses(name):
+    record = read_config(TUNED[name])["record"]
+    chosen = choose(stored(FOUND[name], "tried"), *LIKE.get(name, ()))
+    schedules = {key: PruningSchedule(**each["schedule"]) for key, each in chosen.items()}
+    assert own_presets(record["model"]) == schedules
     assert {(record["score"], record["use"]["pool"])} == {(each["score"], each["pool"]) for each in chosen.values()}

@@ -58,8 +58,8 @@ def test_a_pruner_that_has_fast_of_its_own_goes_before_the_preset(tmp_path):
 
 def test_the_schedules_of_shipped_pruners_are_found_by_the_models_name(tmp_path, monkeypatch):
     pruner = tiny_pruner((2, 3))
-    pruner.record = {"use": use({"free": TUNED["1.6"]}, 1)}
-    pruner.save_pretrained(tmp_path / "some-model" / "tuned")
+    pruner.record = {"model": "some-model", "use": use({"free": TUNED["1.6"]}, 1)}
+    pruner.save_pretrained(tmp_path / "a" / "tuned")
     monkeypatch.setattr("sdtp_lib.paths.PRUNERS", tmp_path)
     assert own_presets("some-model") == {"free": TUNED["1.6"]} and own_presets("other") == {}
 
