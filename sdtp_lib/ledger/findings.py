@@ -18,6 +18,7 @@ class Status(StrEnum):
     CEILING = "at ceiling"
     CONSTRUCTION = "true by construction"
     FAILS = "does not hold"
+    UNDECIDED = "not decided"
     NOT_RUN = "not run"
 
     @classmethod
@@ -25,9 +26,17 @@ class Status(StrEnum):
         return cls.HOLDS if holds else cls.FAILS
 
     @classmethod
-    def of_scores(cls, scores: Iterable[float], holds: bool) -> Status:
-        """AT CEILING where all scores, 0 to 100, are perfect; else whether it holds."""
-        return cls.CEILING if min(scores) >= CEILING else cls.of(holds)
+    def of_scores(cls, scores: Iterable[float], holds: bool | Status) -> Status:
+        """AT CEILING where all scores, 0 to 100, are perfect; else whether it holds, or what was found."""
+        if min(scores) >= CEILING:
+            return cls.CEILING
+        return holds if isinstance(holds, Status) else cls.of(holds)
+
+    @classmethod
+    def of_all(cls, parts: Iterable[Status]) -> Status:
+        """Of a claim with several parts: one that fails decides; else one that is not decided; else one at ceiling."""
+        parts = {*parts}
+        return next(status for status in (cls.FAILS, cls.UNDECIDED, cls.CEILING, cls.HOLDS) if status in parts)
 
 
 @dataclass(frozen=True)
@@ -77,16 +86,24 @@ class Interval:
         middle, width = self.mean - other.mean, math.hypot(*widths)
         return Interval(middle, middle - width, middle + width)
 
+    def at_least(self, bar: float) -> Status:
+        """Whether it is `bar` or more: not decided where the bar lies between its ends."""
+        return Status.HOLDS if self.low >= bar else Status.FAILS if self.high < bar else Status.UNDECIDED
+
     def __str__(self) -> str:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
 def higher(pairs: Iterable[tuple[Interval, Interval]]) -> Status:
-    """Whether the first of each pair is above the second: clearly somewhere, and clearly below nowhere."""
+    """Whether the first of each pair is above the second: clearly somewhere, and clearly below nowhere.
+
+    Where it is clearly below somewhere the claim fails; where no pair is told apart it is not decided.
+    """
     pairs = list(pairs)
     gaps = [ours.over(other) for ours, other in pairs]
-    holds = any(gap.low > 0 for gap in gaps) and not any(gap.high < 0 for gap in gaps)
-    return Status.of_scores((score.mean for pair in pairs for score in pair), holds)
+    above, below = (any(gap.low > 0 for gap in gaps), any(gap.high < 0 for gap in gaps))
+    found = Status.FAILS if below else Status.HOLDS if above else Status.UNDECIDED
+    return Status.of_scores((score.mean for pair in pairs for score in pair), found)
 
 
 def over_lengths(values: Mapping[int, float], unit: str, digits: int) -> str:

@@ -36,13 +36,16 @@ synthetic texts; its numbers are never the paper's. Nobody has run a 7B model wi
 
 - *{Status.HOLDS}*: it was measured, and goes the paper's way; *measured on SmolLM2-135M* is a real model on real text,
   a *shape* has random weights, *on the toy* is the toy;
-- *{Status.FAILS}*: it was measured there, and does not go the paper's way, or not clearly;
+- *{Status.FAILS}*: it was measured there, and does not go the paper's way;
+- *{Status.UNDECIDED}*: it was measured there, and the interval, or the range of the runs, has both answers in it;
 - *{Status.CEILING}*: both sides score as good as perfect there, so that nothing could be seen;
 - *{Status.CONSTRUCTION}*: it follows from the schedule, whatever the scores are worth;
 - *{Status.NOT_RUN}*: nobody has run it here.
 
 Differences are in points of 100 with 95% intervals; one method is called better than another where the interval of the
-difference says so. Keys of files are those below `data`, of a latency file those of each length.
+difference says so. Those to the full model are paired; those of two pruned methods are made of both intervals as if
+their records were not the same, which makes them too wide. Keys of files are those below `data`, of a latency file
+those of each length.
 """
 MIXED = f"Numbers marked *{STORED.strip()}* are the repository's, the others of the last run of their profile.\n"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from statistics import mean
 
 from .. import paper
+from ..evaluation.paired_differences import difference_cell
 from .findings import CEILING, Finding, Interval, Reader, Status, count, higher
 from .saliency_readers import FIRST_STAGE
 
@@ -24,15 +25,16 @@ def _chance(data: Mapping, *asked: str, name: str = RANDOM, shown: str = "random
 
 
 def loses_at_most(first: str, second: str, bar: float, **chance: str) -> Reader:
-    """Averages of two methods; holds if the second is at most `bar` points below the first."""
+    """Averages of two methods; holds if the second is at most `bar` points below the first, interval and all."""
 
     def read(document: Mapping) -> Finding | None:
         data = document["data"]
         if not {first, second} <= data.keys():
             return None
-        above, below = (data[name]["average"] for name in (first, second))
-        status = Status.of_scores((above, below), above - below <= bar)
-        text = f"{first} {above:.1f}, {second} {below:.1f}"
+        above, below = (Interval.of(data[name]) for name in (first, second))
+        gap = below.over(above)
+        status = Status.of_scores((above.mean, below.mean), gap.at_least(-bar))
+        text = f"{first} {above.mean:.1f}, {second} {below.mean:.1f}: {gap}"
         return Finding(text, status, _records(data, second), _chance(data, **chance), f"{second}.average")
 
     return read
@@ -78,7 +80,7 @@ def compression(document: Mapping) -> Finding | None:
 def losses_help(without: str) -> Reader:
     """Averages of pruners trained with all losses and with some left out, of one seed or of several.
 
-    Holds if the worst seed with all is above the best without.
+    Holds if the worst seed with all is above the best without; not decided where their ranges meet.
     """
     ours = paper.ABLATIONS[0]
 
@@ -87,7 +89,9 @@ def losses_help(without: str) -> Reader:
         scores = [data[name].get("averages") or [data[name].get("average")] for name in (ours, without)]
         if None in (score for side in scores for score in side):
             return None
-        status = Status.of_scores((score for side in scores for score in side), min(scores[0]) > max(scores[1]))
+        apart = min(scores[0]) > max(scores[1]), max(scores[0]) < min(scores[1])
+        status = Status.HOLDS if apart[0] else Status.FAILS if apart[1] else Status.UNDECIDED
+        status = Status.of_scores((score for side in scores for score in side), status)
         text = f"all losses {_range(scores[0])}, {without} {_range(scores[1])}"
         limit = document["metadata"].get("limit")
         n = count(len(scores[0]), "seed") + (f", {count(limit, 'record')} of each task" if limit else "")
@@ -102,16 +106,27 @@ def _range(scores: list[float]) -> str:
 
 
 def downstream(document: Mapping) -> Finding | None:
-    """Means over the tasks of full and SDTP."""
+    """Means over the tasks of full and SDTP, and the mean of the paired differences of their questions."""
     data = document["data"]
     if not {FULL, PRUNED} <= data.keys():
         return None
     means = {name: mean(row["score"] for row in rows.values()) for name, rows in data.items()}
-    status = Status.of_scores((means[FULL], means[PRUNED]), means[FULL] - means[PRUNED] <= CLOSE)
+    gap = _paired(data[FULL], data[PRUNED])
+    status = Status.of_scores((means[FULL], means[PRUNED]), gap.at_least(-CLOSE))
     tasks = data[FULL].values()
     n = f"{count(sum(row['n'] for row in tasks), 'question')} of {count(len(tasks), 'task')}"
     chance = f"random tokens, same schedule: {means[RANDOM]:.1f}" if RANDOM in means else ""
-    return Finding(f"full {means[FULL]:.1f}, sdtp {means[PRUNED]:.1f}", status, n, chance, f"{PRUNED}.*.score")
+    text = f"full {means[FULL]:.1f}, sdtp {means[PRUNED]:.1f}: {gap}"
+    return Finding(text, status, n, chance, f"{PRUNED}.*.score")
+
+
+def _paired(full: Mapping, ours: Mapping) -> Interval:
+    """Mean over the tasks of what each question loses or gains, with its interval."""
+    found = difference_cell([
+        [own - other for own, other in zip(ours[task]["samples"], row["samples"], strict=True)]
+        for task, row in full.items()
+    ])  # fmt: skip
+    return Interval(found["difference"], *found["ci95"])
 
 
 def early_cuts_hurt_most(document: Mapping) -> Finding | None:

@@ -71,7 +71,7 @@ def _over_seeds(rows: Sequence[Mapping]) -> Measured:
 
 
 def stays_close(arm: Arm, bar: float) -> Reader:
-    """What each task loses against the full model; holds if none loses more than `bar` points."""
+    """What each task loses against the full model; holds if none loses more than `bar` points, intervals and all."""
 
     def read(document: Mapping) -> Finding | None:
         ours = measured(document, arm)
@@ -81,8 +81,8 @@ def stays_close(arm: Arm, bar: float) -> Reader:
         text = "; ".join(f"{TASKS[task]} {full[task]:.1f} to {cell.score.mean:.1f}: {cell.lost}"
                          for task, cell in ours.items())  # fmt: skip
         scores = [score for task, cell in ours.items() for score in (full[task], cell.score.mean)]
-        holds = all(cell.lost.mean >= -bar for cell in ours.values())
-        return Finding(text, Status.of_scores(scores, holds), _n(ours), _chance(document, arm), _key(arm))
+        status = Status.of_all(cell.lost.at_least(-bar) for cell in ours.values())
+        return Finding(text, Status.of_scores(scores, status), _n(ours), _chance(document, ours, arm), _key(arm))
 
     return read
 
@@ -99,8 +99,8 @@ def is_better(arm: Arm, *others: Arm) -> Reader:
         for task, cell in ours.items():
             gaps = [f"{cell.score.over(found[task].score)} over {other}" for other, found in theirs.items()]
             texts.append(f"{TASKS[task]} {cell.score.mean:.1f}: {', '.join(gaps)}")
-        status = next((status for status in statuses if status is not Status.HOLDS), Status.HOLDS)
-        return Finding("; ".join(texts), status, _n(ours), _chance(document, arm, *others), _key(arm, *others))
+        chance = _chance(document, ours, arm, *others)
+        return Finding("; ".join(texts), Status.of_all(statuses), _n(ours), chance, _key(arm, *others))
 
     return read
 
@@ -126,12 +126,12 @@ def _n(ours: Mapping[str, Measured]) -> str:
     return f"{records} records" + (f"; {seeds} seeds, intervals around all" if seeds > 1 else "")
 
 
-def _chance(document: Mapping, *asked: Arm) -> str:
-    """What random tokens score at the same schedule, where that is not what was asked."""
+def _chance(document: Mapping, ours: Mapping[str, Measured], *asked: Arm) -> str:
+    """What random tokens score at the same schedule on the tasks of `ours`, where that is not what was asked."""
     if any(arm.method == RANDOM.method for arm in asked):
         return ""
     found = measured(document, Arm(RANDOM.method, asked[0].schedule))
-    scores = ", ".join(f"{TASKS[task]} {cell.score.mean:.1f}" for task, cell in found.items())
+    scores = ", ".join(f"{TASKS[task]} {cell.score.mean:.1f}" for task, cell in found.items() if task in ours)
     return f"random tokens, same schedule: {scores}" if scores else ""
 
 
