@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = hand_on(
         "scorers.blend": ["BlendScorer"],
         "scorers.pooled": ["PooledScorer"],
         "models.loading": ["load_model", "load_pruner"],
+        "models.named_schedules": ["resolve_schedule"],
     },
 )

@@ -96,9 +96,12 @@ def text_of(page):
 def numbers(page):
     """(number as it is written, file, key) of all that the page's comment `numbers` says are from stored files.
 
-    What stands behind a file's name is the beginning of every key below it.
+    What stands behind a file's name is the beginning of every key below it. The comment may name a file that has the
+    list, so that the page stays short.
     """
-    for comment in re.findall(r"<!-- numbers\n(.*?)-->", page.read_text(), re.DOTALL):
+    text = page.read_text()
+    lists = [(paths.ROOT / name).read_text() for name in re.findall(r"<!-- numbers: (\S+) -->", text)]
+    for comment in [*lists, *re.findall(r"<!-- numbers\n(.*?)-->", text, re.DOTALL)]:
         file, begin = None, ""
         for line in comment.splitlines():
             if line.startswith("  "):  # several have a semicolon between them

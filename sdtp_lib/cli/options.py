@@ -17,6 +17,9 @@ SMALLEST = {
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
+PRUNER = "a pruner's folder, or paper, question_aware or tuned of a model that comes with them, such as demo"
+METHOD = "full, sdtp (the pruner's scores), or attention, strongest, h2o, norm, recency, random, oracle"
+
 
 def check_numbers(options: Mapping[str, Any]) -> None:
     """Raise ValueError, naming the option, for a number that is too small or too large; before anything is loaded."""
@@ -126,7 +129,7 @@ def profile(parser: argparse.ArgumentParser) -> None:
     known = f"a schedule: {', '.join(PRESET_NAMES)} (the full model); or 1.6, free, ..., if --pruner was tuned for it"
     parser.add_argument("--config", type=_config, default=None, metavar="NAME", help=f"{known}; by default its first")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, metavar="N", help="prompt lengths in tokens")
-    parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; a shape needs none")
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help=f"{PRUNER}; a shape needs none")
     _any_model(parser)
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed runs of each side")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and of random weights")
@@ -145,7 +148,7 @@ def profile(parser: argparse.ArgumentParser) -> None:
 def evaluate(parser: argparse.ArgumentParser) -> None:
     tasks = "longbench_mini, longbench, real, datasets such as needle; with spaces or commas between them"
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help=tasks)
-    parser.add_argument("--method", default="full", help="full, sdtp, or a baseline such as random and recency")
+    parser.add_argument("--method", default="full", help=METHOD)
     _schedule(parser, "paper")
     near = (
         "every score is the mean of W neighbours', an odd number, or the highest of its sentence; by default as the "
@@ -153,7 +156,7 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pool", type=_pool, default=None, metavar=f"W|{SENTENCES}", help=near)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
-    parser.add_argument("--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo model has its own")
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help=PRUNER)
     _any_model(parser)
     parser.add_argument("--data", default=None, metavar="NAME|FOLDER", help="records from here, not the usual place")
     length = "of a prompt: real tasks are built to it (1024), all others cut in the middle to it"
@@ -198,9 +201,7 @@ def explore(parser: argparse.ArgumentParser) -> None:
 
 
 def _pruned_prompt(parser: argparse.ArgumentParser, schedule: str) -> None:
-    parser.add_argument(
-        "--pruner", default=None, metavar="FOLDER", help="a trained pruner; the demo models have theirs"
-    )
+    parser.add_argument("--pruner", default=None, metavar="FOLDER", help=PRUNER)
     _any_model(parser)
     _schedule(parser, schedule)
     parser.add_argument("--no-saliency", dest="saliency", action="store_false", help="leave out the backward pass")

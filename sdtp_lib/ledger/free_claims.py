@@ -32,8 +32,8 @@ def nearly_free(name: str) -> Reader:
 
 
 def _claim(name: str, goal: Goal) -> Claim:
-    said = f"{goal.flops:g}x fewer FLOPs cost at most, on the mean, {1 - goal.needles:.0%} of the needles, "
-    said += f"{goal.nll:g} nats a token, {-goal.right:g} points of spans"
+    said = f"{goal.flops:g}x fewer FLOPs cost on the mean at most {1 - goal.needles:.0%} of the needles, "
+    said += f"{goal.nll:g} nats, {-goal.right:g} points of spans"
     return Claim(f"`{name}`", said, "-", notebook("12"), (("tuned/methods", nearly_free(name)),))
 
 

@@ -104,7 +104,8 @@ def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLik
 
 def _without_pruner(name: str) -> ValueError:
     known = ", ".join((*with_pruners(), *SHAPES))
-    return ValueError(f"model {name!r} needs the folder of a trained pruner; without one go {known}")
+    made = "`sdtp tune` makes one for it"
+    return ValueError(f"model {name!r} needs the folder of a pruner ({made}); without one go {known}")
 
 
 def check_reads_text(name: str | os.PathLike, purpose: str) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from ..results import markdown_table
 from .tuned_card import PARTS, tuned_section
+from .use import own_schedules
 
 CARD = """---
 {front}
@@ -23,9 +24,13 @@ ones can be dropped while the prompt is read: *Saliency-driven Dynamic Token Pru
 
 ```python
 from huggingface_hub import snapshot_download
-from sdtp_lib import TokenPruner
+from sdtp_lib import TokenPruning, load_model, load_pruner, resolve_schedule
 
-pruner = TokenPruner.from_pretrained(snapshot_download("owner/name"))  # or a local folder
+folder = snapshot_download("owner/name")  # or where this folder lies
+model, tokenizer = load_model("the model's folder or name")
+schedule = resolve_schedule("{schedule}", model, folder)
+with TokenPruning(schedule, load_pruner(folder, model, schedule))(model) as trace:
+    ...  # model.generate(...)
 ```
 
 {tuned}## Training record
@@ -55,6 +60,7 @@ def model_card(config: Mapping[str, Any]) -> str:
         model=f"`{model}`" if re.fullmatch(r"[\w./-]+", model) else "a language model",
         hidden_size=config["hidden_size"],
         stages=len(config["layers"]),
+        schedule=next(iter(own_schedules(record)), "paper"),
         tuned=section.lstrip("\n") + "\n" if (section := tuned_section(record)) else "",
         table=markdown_table([{"setting": _cell(key), "value": _cell(value)} for key, value in rows.items()]),
     )

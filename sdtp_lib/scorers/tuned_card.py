@@ -19,17 +19,7 @@ SECTION = """
 
 `sdtp tune` chose {scored}, and a schedule for each of the FLOP ratios {ratios}
 (of the prefill, full / pruned, counted at {tokens} tokens, the median of {data}). `sdtp evaluate`, `demo`, `explore`
-and `profile` take all of it by `--pruner FOLDER`; in Python:
-
-```python
-from sdtp_lib import TokenPruning
-from sdtp_lib.models import load_model, load_pruner, resolve_schedule
-
-model, tokenizer = load_model("the model's folder or name")
-schedule = resolve_schedule("{first}", model, "this folder")
-with TokenPruning(schedule, load_pruner("this folder", model, schedule))(model) as trace:
-    ...
-```
+and `profile` take all of it by `--pruner FOLDER`, Python as above.
 
 {schedules}
 
@@ -59,7 +49,7 @@ def tuned_section(record: Mapping[str, Any]) -> str:
     ]
     candidates = [{"FLOP ratio": ratio, **row} for ratio, each in record["searched"].items() for row in each]
     return SECTION.format(
-        scored=scored_by(record), ratios=", ".join(schedules), first=next(iter(schedules)), data=about["data"],
+        scored=scored_by(record), ratios=", ".join(schedules), data=about["data"],
         tokens=about["median_tokens"], held_out=about["prompts"]["held_out"], schedules=markdown_table(rows),
         measured=measured_table(record["measured"]), verdict=verdict(record), searched=markdown_table(candidates, 3),
     )  # fmt: skip
@@ -83,13 +73,21 @@ def measured_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdict(record: Mapping[str, Any]) -> str:
-    """What the intervals say about the tuned score beside each other one at the same FLOPs, in sentences."""
+    """What the intervals say about the tuned score beside the full model, and each other score at the same FLOPs."""
     words = {"higher": "worse than", "lower": "better than", "no difference seen": "not told apart from"}
     found = [
         f"- At {row['asked']}x {row['method']} is {words.get(row['above_tuned']['verdict'], 'not comparable with')} "
         f"what was tuned ({_difference(row['above_tuned'])})."
         for row in record["measured"]
         if row["asked"] and "above_tuned" in row
+    ]
+    costs = {"higher": "costs, as its answers are less likely than the full model's", "lower": "beats the full model"}
+    found[:0] = [
+        f"- At {row['asked']}x what was tuned "
+        f"{costs.get(row['above_full']['verdict'], 'is not told apart from the full model')} "
+        f"({_difference(row['above_full'])})."
+        for row in record["measured"]
+        if row["asked"] and "above_full" in row and "above_tuned" not in row
     ]
     if record["score"] in ("attention", "strongest"):
         found.insert(0, "- No trained module was better than attention on the search part.")

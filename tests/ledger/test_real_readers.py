@@ -9,7 +9,10 @@ from sdtp_lib.ledger.real_readers import LOW_MODULE, MODULE, RANDOM, Arm, flops_
 PAPER, AWARE = ("sdtp", "paper"), ("sdtp", "question_aware")
 
 
-@pytest.mark.parametrize("needle, qa, status", [(90.0, 41.0, "HOLDS"), (90.0, 20.0, "FAILS"), (88.0, 41.0, "UNDECIDED"), (84.0, 41.0, "FAILS")])
+@pytest.mark.parametrize(
+    "needle, qa, status",
+    [(90.0, 41.0, "HOLDS"), (90.0, 20.0, "FAILS"), (88.0, 41.0, "UNDECIDED"), (84.0, 41.0, "FAILS")],
+)
 def test_close_is_within_the_bar_on_every_task(needle, qa, status):
     document = methods_document(
         needle={"full": 90.0, PAPER: needle, "random": 16.0}, documents_qa={"full": 41.0, PAPER: qa}

@@ -167,7 +167,7 @@ def test_the_demo_model_brings_its_pruner(tmp_path, monkeypatch):
 
 
 def test_real_weights_never_get_a_random_pruner():
-    with pytest.raises(ValueError, match="needs the folder of a trained pruner"):
+    with pytest.raises(ValueError, match="needs the folder of a pruner"):
         models.load_pruner(None, tiny_model("mistral"), SCHEDULE)
 
 

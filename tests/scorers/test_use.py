@@ -96,6 +96,7 @@ def test_the_card_of_a_tuned_pruner_shows_what_it_costs():
     card = model_card(config)
     assert "a module that reads the question, pooled over 7" in card and '("1.6", model' in card
     assert "At 1.6x attention is worse than what was tuned (+0.250 [0.100, 0.400])" in card
+    assert "At 1.6x what was tuned costs, as its answers are less likely than the full model's (+0.250 [" in card
     assert "| tuned" in card and "12 prompts" in card and "own.jsonl" in card and "0.500, 0.250" in card
     assert "No trained module was better" in model_card({**config, "record": {**record, "score": "attention"}})
     assert "## Use" not in model_card({**config, "record": {"use": record["use"]}})
