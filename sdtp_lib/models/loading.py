@@ -104,8 +104,7 @@ def check_pruner_named(folder: str | os.PathLike | None, model: str | os.PathLik
 
 def _without_pruner(name: str) -> ValueError:
     known = ", ".join((*with_pruners(), *SHAPES))
-    made = "`sdtp tune` makes one for it"
-    return ValueError(f"model {name!r} needs the folder of a pruner ({made}); without one go {known}")
+    return ValueError(f"model {name!r} needs the folder of a pruner, as `sdtp tune` makes; without one go {known}")
 
 
 def check_reads_text(name: str | os.PathLike, purpose: str) -> None:
