@@ -17,7 +17,7 @@ SMALLEST = {
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
-PRUNER = "a pruner's folder, or paper, question_aware or tuned of a model that comes with them, such as demo"
+PRUNER = "a pruner's folder, or paper, question_aware or tuned of a model that comes with it, such as smollm2-135m"
 METHOD = "full, sdtp (the pruner's scores), or attention, strongest, h2o, norm, recency, random, oracle"
 
 
