@@ -26,6 +26,11 @@ class Status(StrEnum):
         return cls.HOLDS if holds else cls.FAILS
 
     @classmethod
+    def decided(cls, holds: bool, fails: bool) -> Status:
+        """Of what clearly holds, or else clearly fails; if it does neither, it is not decided."""
+        return cls.HOLDS if holds else cls.FAILS if fails else cls.UNDECIDED
+
+    @classmethod
     def of_scores(cls, scores: Iterable[float], holds: bool | Status) -> Status:
         """AT CEILING where all scores, 0 to 100, are perfect; else whether it holds, or what was found."""
         if min(scores) >= CEILING:
@@ -88,7 +93,7 @@ class Interval:
 
     def at_least(self, bar: float) -> Status:
         """Whether it is `bar` or more: not decided where the bar lies between its ends."""
-        return Status.HOLDS if self.low >= bar else Status.FAILS if self.high < bar else Status.UNDECIDED
+        return Status.decided(self.low >= bar, self.high < bar)
 
     def __str__(self) -> str:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
@@ -102,7 +107,7 @@ def higher(pairs: Iterable[tuple[Interval, Interval]]) -> Status:
     pairs = list(pairs)
     gaps = [ours.over(other) for ours, other in pairs]
     above, below = (any(gap.low > 0 for gap in gaps), any(gap.high < 0 for gap in gaps))
-    found = Status.FAILS if below else Status.HOLDS if above else Status.UNDECIDED
+    found = Status.decided(above and not below, below)
     return Status.of_scores((score.mean for pair in pairs for score in pair), found)
 
 

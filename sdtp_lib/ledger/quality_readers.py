@@ -89,8 +89,7 @@ def losses_help(without: str) -> Reader:
         scores = [data[name].get("averages") or [data[name].get("average")] for name in (ours, without)]
         if None in (score for side in scores for score in side):
             return None
-        apart = min(scores[0]) > max(scores[1]), max(scores[0]) < min(scores[1])
-        status = Status.HOLDS if apart[0] else Status.FAILS if apart[1] else Status.UNDECIDED
+        status = Status.decided(min(scores[0]) > max(scores[1]), max(scores[0]) < min(scores[1]))
         status = Status.of_scores((score for side in scores for score in side), status)
         text = f"all losses {_range(scores[0])}, {without} {_range(scores[1])}"
         limit = document["metadata"].get("limit")

@@ -55,15 +55,11 @@ def speed_on_prompts(part: str) -> Reader:
             return None
         ours = {name: methods[name][f"{part} x"] for name in (PRUNED, LOW) if name in methods}
         texts = [f"{name} {x['mean']:.2f}x ({x['range'][0]:.2f} to {x['range'][1]:.2f})" for name, x in ours.items()]
-        status = Status.of_all(_faster(*x["range"]) for x in ours.values())
+        status = Status.of_all(Status.decided(x["range"][0] > 1, x["range"][1] < 1) for x in ours.values())
         n = f"{count(len(lengths), 'prompt')} of {min(lengths):,} to {max(lengths):,} tokens"
         return Finding(", ".join(texts), status, n, key=f"methods.*.{part} x")
 
     return read
-
-
-def _faster(slowest: float, fastest: float) -> Status:
-    return Status.HOLDS if slowest > 1 else Status.FAILS if fastest < 1 else Status.UNDECIDED
 
 
 def tokens_pruned(document: Mapping) -> Finding | None:
