@@ -161,6 +161,43 @@ def test_the_full_model_may_be_a_stored_one(tmp_path, digests):
         store_methods(tmp_path / "new", tmp_path / "other", tmp_path / "model", beside=tmp_path / "stored")
 
 
+def stored(folder):
+    packed = gzip.decompress((folder / "methods_samples.jsonl.gz").read_bytes())
+    return json.loads((folder / "methods.json").read_text()), (folder / "methods.md").read_text(), packed
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_rows_that_are_added_leave_the_table_as_if_all_had_been_stored_at_once(tmp_path, model, beside):
+    for name in ("full", "first", "second", "both"):
+        (tmp_path / name).mkdir()
+    full = [1.0, 0.0] * 4
+    write(tmp_path / "full", "full", "full", full, device="a GPU", commit="1", profile="p")
+    for folder in ("first", "both"):
+        write(tmp_path / folder, "some", "random", [0.0] * 4, device="a GPU", commit="1", nll=1 / 3)
+        write(tmp_path / folder, "old", "norm", [0.0] * 2, device="a GPU", commit="1")
+    for folder in ("second", "both"):
+        write(tmp_path / folder, "old", "norm", full, device="a CPU", commit="2")
+        write(tmp_path / folder, "late", "recency", [1.0] * 8, device="a CPU", commit="2", nll=2 / 3)
+    if beside:
+        store_methods(tmp_path / "full", tmp_path / "other", model)
+    else:
+        for folder in ("first", "both"):
+            write(tmp_path / folder, "full", "full", full, device="a GPU", commit="1")
+    how = {"beside": tmp_path / "other"} if beside else {}
+    store_methods(tmp_path / "both", tmp_path / "at once", model, **how)
+    store_methods(tmp_path / "first", tmp_path / "steps", model, **how)
+    store_methods(tmp_path / "second", tmp_path / "steps", model, add=True, **how)
+    (once, *same), (steps, *found) = stored(tmp_path / "at once"), stored(tmp_path / "steps")
+    assert found == same and steps["data"] == once["data"]
+    for about in (once["metadata"], steps["metadata"]):  # what differs comes in the order in which the runs come
+        assert sorted(about.pop("method")) and {*about.pop("commit")} == {"1", "2"}
+        assert {*about.pop("device")} == {"a GPU", "a CPU"} and len(about.pop("schedule")) > 0
+    assert steps["metadata"] == once["metadata"]
+    if beside:
+        with pytest.raises(ValueError, match="the samples of full are in another table"):
+            store_methods(tmp_path / "second", tmp_path / "steps", model, add=True)
+
+
 def test_a_schedule_of_a_shipped_pruner_goes_by_its_own_name(tmp_path, monkeypatch):
     own = PruningSchedule((8,), 0.3)
     monkeypatch.setattr("sdtp_lib.experiments.real.methods.own_presets", lambda name: {"fast": own})

@@ -50,21 +50,31 @@ def compare_methods(
         ValueError: if a pruned result has no full one of the same model and dtype on the same prompts, or the folder no
             results.
     """
-    found = []
-    for file in sorted(Path(folder).glob("*.json")):
-        document = read_json(file)
-        _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
-        found.append((file.stem, document["metadata"], samples))
-    if not found:
-        raise ValueError(f"{folder} has no results of sdtp evaluate")
-    full = [(about, samples) for _, about, samples in found if about["method"] == "full"] + [*known]
+    runs = read_runs(folder)
+    full = [(about, samples) for about, samples in runs.values() if about["method"] == "full"] + [*known]
     rows = []
-    for stem, about, samples in found:
+    for stem, (about, samples) in runs.items():
         for task in about["tasks"]:
             own = [sample for sample in samples if sample["dataset"] == task]
             row = _described(about, task, len(own), config) | {"samples": stem}
-            beside = None if about["method"] == "full" else _beside(own, about, task, full)
+            beside = None if about["method"] == "full" else full_beside(own, about, task, row["tokens"], full)
             rows.append(row | measured(own, beside))
+    return in_order(rows)
+
+
+def read_runs(folder: str | os.PathLike) -> dict[str, Run]:
+    """The results of `sdtp evaluate` in a folder, by the stem of their files; ValueError if there are none."""
+    runs = {}
+    for file in sorted(Path(folder).glob("*.json")):
+        _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
+        runs[file.stem] = read_json(file)["metadata"], samples
+    if not runs:
+        raise ValueError(f"{folder} has no results of sdtp evaluate")
+    return runs
+
+
+def in_order(rows: Sequence[dict]) -> list[dict]:
+    """By length, task and FLOPs; what scores higher first, so that the full model's row leads."""
     return sorted(rows, key=lambda row: (*(row[key] for key in ("tokens", "task", "flops")), -row["score"]["mean"]))
 
 
@@ -104,18 +114,24 @@ def _tokens(about: Mapping, task: str) -> int | None:
     return about["tokens"][task] if isinstance(about["tokens"], Mapping) else about["tokens"]
 
 
-def _beside(own: Sequence[Mapping], about: Mapping, task: str, full: Sequence[Run]) -> list[Mapping]:
-    """The full model's samples of the same records, asked with the same token ids, in the same order."""
+def full_beside(
+    own: Sequence[Mapping], about: Mapping, task: str, tokens: int | None, full: Sequence[Run]
+) -> list[Mapping]:
+    """The full model's samples of the same records, asked with the same token ids, in the same order.
+
+    Raises:
+        ValueError: if `full` has none of them all, in the model and dtype that `about` names.
+    """
     for other, samples in full:
         theirs = [sample for sample in samples if sample["dataset"] == task]
-        key = "digest" if all("digest" in sample for sample in theirs) else "prompt_tokens"
+        key = "digest" if all("digest" in sample for sample in [*theirs, *own]) else "prompt_tokens"
         known = {(sample["_id"], sample[key]): sample for sample in theirs}
         asked = [(sample["_id"], sample[key]) for sample in own]
         if all(about[same] == other[same] for same in ALIKE) and known.keys() >= {*asked}:
             return [known[prompt] for prompt in asked]
     raise ValueError(
-        f"no result of the full model on the prompts of {task} at {_tokens(about, task)} tokens, as {about['model']} "
-        f"read them in {about['dtype']}"
+        f"no result of the full model on the prompts of {task} at {tokens} tokens, as {about['model']} read them in "
+        f"{about['dtype']}"
     )
 
 

@@ -1,7 +1,7 @@
 """The table of `methods` as it is stored: rows as JSON, the same as Markdown, and every sample's scores, packed.
 
 `python -m sdtp_lib.experiments.real.stored_methods FOLDER results/smollm2 --model smollm2-135m` writes the three. With
-`--beside` the full model is taken from a table that is stored already.
+`--add` the rows that are there already stay; with `--beside` the full model is taken from another stored table.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ...data.tasks import DATASETS
 from ...models.names import local_path
 from ...models.packages import RECORD_FILE
 from ...results import read_json, write_files
-from ...text_files import read_jsonl
-from .methods import ALIKE, Run, compare_methods, measured, methods_table
+from .methods import compare_methods, in_order, methods_table, read_runs
+from .stored_table import JSON, PAGE, SAMPLES, StoredTable
 
 # Of a sample; no text, which is not ours to store.
 KEPT = ("_id", "dataset", "prompt_tokens", "digest", "score", "nll", "choice", "group")
@@ -42,7 +42,7 @@ Scores of all samples are in `methods_samples.jsonl.gz`.
 
 def store_methods(
     folder: str | os.PathLike, output: str | os.PathLike, model: str | os.PathLike, note: str = "",
-    beside: str | os.PathLike | None = None, profile: str | None = None,
+    beside: str | os.PathLike | None = None, profile: str | None = None, add: bool = False,
 ) -> list[Path]:  # fmt: skip
     """Write `methods.json`, `methods.md` and `methods_samples.jsonl.gz`, all or none.
 
@@ -53,28 +53,38 @@ def store_methods(
         note: what else a reader of the page must know.
         beside: folder of a stored table, whose rows of the full model go before those of `folder`.
         profile: that the results belong to; by default what the files say.
+        add: keep the rows of `output` that `folder` has no file of the same name for; their differences are taken anew.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError, FileNotFoundError: as `compare_methods`, or if there is no such model; nothing is written then.
+        ValueError, FileNotFoundError: as `compare_methods`, or if there is no such model or table; nothing is written
+            then.
     """
-    home = local_path(model)
-    full, known = _full_of(Path(beside), _asked(Path(folder))) if beside else ([], [])
-    rows = [*full, *compare_methods(folder, AutoConfig.from_pretrained(home or model), known)]
-    source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
-    runs = [read_json(file)["metadata"] for file in sorted(Path(folder).glob("*.json"))]
-    about = {key: _of_all([run.get(key) for run in runs]) for key in sorted({key for run in runs for key in run})}
+    home, runs = local_path(model), read_runs(folder)
+    new = {stem: samples for stem, (_, samples) in runs.items()}
+    kept = StoredTable.read(output).without(new) if add else StoredTable({}, [], {})
+    full = StoredTable({}, [], {})
+    if beside:
+        asked = {sample["_id"] for samples in [*new.values(), *kept.samples.values()] for sample in samples}
+        full = StoredTable.read(beside).full(asked)
+        kept = kept.without(full.samples)
+    known = [*full.runs(), *kept.runs()]
+    rows = compare_methods(folder, AutoConfig.from_pretrained(home or model), known)
+    rows += kept.beside(known + [run for run in runs.values() if run[0]["method"] == "full"])
+    about = _of_all([run for run, _ in runs.values()], kept)
     about["profile"] = profile or about.get("profile")
+    source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
-    document = {"metadata": about, "data": rows}
+    rows = in_order(full.rows + rows)
     files = {
-        Path(output, "methods.json"): (json.dumps(document, indent=2) + "\n").encode(),
-        Path(output, "methods.md"): methods_page(rows, about, note).encode(),
-        Path(output, "methods_samples.jsonl.gz"): gzip.compress(_samples(Path(folder)).encode(), mtime=0),
+        JSON: json.dumps({"metadata": about, "data": rows}, indent=2) + "\n",
+        PAGE: methods_page(rows, about, note),
+        SAMPLES: gzip.compress(_lines(kept.samples | new).encode(), mtime=0),
     }
+    files = {Path(output, name): text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
     write_files(files)
     return list(files)
 
@@ -92,44 +102,23 @@ def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any], note: str = 
     return "\n".join(parts)
 
 
-def _of_all(values: Sequence[Any]) -> Any:
-    """What all runs say, None if they say nothing; else the different values in the order in which they come."""
-    different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
-    return different if len(different) > 1 else next(iter(different), None)
+def _of_all(runs: Sequence[Mapping], kept: StoredTable) -> dict[str, Any]:
+    """What all runs say of each setting, None if they say nothing; else the different values in order."""
+    about = {}
+    for key in sorted({key for run in [kept.about, *runs] for key in run}):
+        values = [*(kept.said(key) if kept.rows else []), *(run.get(key) for run in runs)]
+        different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
+        about[key] = different if len(different) > 1 else next(iter(different), None)
+    return about
 
 
-def _asked(folder: Path) -> set[str]:
-    """The ids of all records that the result files of a folder hold."""
-    files = [file.with_name(f"{file.stem}.samples.jsonl") for file in folder.glob("*.json")]
-    return {sample["_id"] for file in files for sample in [*read_jsonl(file)][1:]}
-
-
-def _full_of(stored: Path, asked: set[str]) -> tuple[list[dict], list[Run]]:
-    """The full model's rows of a stored table on the records asked, and its runs as `compare_methods` takes them."""
-    document = read_json(stored / "methods.json")
-    full = [row for row in document["data"] if row["method"] == "full"]
-    samples: dict[tuple, list[dict]] = {(row["samples"], row["task"]): [] for row in full}
-    for line in gzip.decompress((stored / "methods_samples.jsonl.gz").read_bytes()).decode().splitlines():
-        sample = json.loads(line)
-        if (key := (sample["row"], sample["dataset"])) in samples and sample["_id"] in asked:
-            samples[key].append(sample)
-    rows = [
-        {**row, "n": len(some), **measured(some)}
-        for row in full
-        if (some := samples[row["samples"], row["task"]])
-    ]  # fmt: skip
-    about = {key: document["metadata"][key] for key in ALIKE}
-    return rows, [(about, some) for some in samples.values() if some]
-
-
-def _samples(folder: Path) -> str:
+def _lines(samples: Mapping[str, Sequence[Mapping]]) -> str:
     lines = []
-    for file in sorted(folder.glob("*.json")):
-        _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
-        for sample in samples:
+    for stem, some in sorted(samples.items()):
+        for sample in some:
             kept = {key: sample[key] for key in KEPT if key in sample}
             rounded = {key: round(value, 5) if isinstance(value, float) else value for key, value in kept.items()}
-            lines.append(json.dumps({"row": file.stem, **rounded}))
+            lines.append(json.dumps({"row": stem, **rounded}))
     return "".join(line + "\n" for line in lines)
 
 
@@ -141,8 +130,8 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what else a reader of the page must know")
     parser.add_argument("--beside", default=None, help="folder of a stored table that has the full model's rows")
     parser.add_argument("--profile", default=None, help="that the results belong to")
-    given = parser.parse_args()
-    for file in store_methods(given.folder, given.output, given.model, given.note, given.beside, given.profile):
+    parser.add_argument("--add", action="store_true", help="keep the rows of OUTPUT that FOLDER has not")
+    for file in store_methods(**vars(parser.parse_args())):
         print(file)
 
 
