@@ -61,7 +61,7 @@ class StoredTable:
         return StoredTable(self.about, kept, {row["samples"]: some[row["samples"]] for row in kept})
 
     def runs(self) -> list[Run]:
-        """The full model's samples as `methods.compare_methods` takes them for known; ValueError if they are not here."""
+        """The full model's samples as `compare_methods` takes them for known; ValueError if they are not here."""
         stems = {row["samples"] for row in self.rows if row["method"] == "full"}
         if missing := [stem for stem in stems if not self.samples[stem]]:
             raise ValueError(f"the samples of {missing[0]} are in another table, the one that this was put beside")
