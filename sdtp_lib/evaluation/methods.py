@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..models.loading import load_pruner
 from ..models.shipped_pruners import DESIGNS
-from ..options import SENTENCES
+from ..options import METHODS, SENTENCES
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.attention import CumulativeAttentionScorer, LastWindowAttentionScorer
@@ -32,7 +32,6 @@ BASELINES: dict[str, Callable[..., Scorer]] = {
     "strongest": StrongestHeadScorer,
     "h2o": CumulativeAttentionScorer,
 }
-METHODS = ("full", "sdtp", *BASELINES, "oracle")
 UNPOOLED = {"full": "scores no tokens", "oracle": "must be shown the answers"}  # why their scores cannot be pooled
 
 _NAME = re.compile(rf"(?P<method>.+?)(?:-(?:pool(?P<width>\d+)|(?P<sentences>{SENTENCES})))?(?P<low>-low)?")

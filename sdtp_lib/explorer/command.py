@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 
 from .. import results
 from ..evaluation.longbench import check_names, resolve_schedule
-from ..evaluation.methods import BASELINES, make_scorer
+from ..evaluation.methods import make_scorer
 from ..models.loading import load_pruner, load_with_tokenizer
 from ..models.named_schedules import default_schedule
+from ..options import BASELINES
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
