@@ -13,7 +13,7 @@ SCORES = {
     "question_aware": "a module that reads the question", "paper": "the paper's module",
     "attention": "last-window attention", "strongest": "the strongest head's attention",
 }  # fmt: skip
-PARTS = ("searched", "measured")  # of the record, shown as tables here
+PARTS = ("searched", "measured")  # of the record, shown as tables here; `places` too, if they were looked for
 SECTION = """
 ## Use
 
@@ -36,6 +36,14 @@ and `profile` take all of it by `--pruner FOLDER`, Python as above.
 
 {searched}
 """
+PLACES = """
+## Where one cut costs least
+
+NLL of the right answers of {prompts} prompts of the search part under one cut at each layer, by the strongest head and
+whole sentences. The layers that lose least joined the candidates above.
+
+{places}
+"""
 
 
 def tuned_section(record: Mapping[str, Any]) -> str:
@@ -48,11 +56,24 @@ def tuned_section(record: Mapping[str, Any]) -> str:
         for name, each in schedules.items()
     ]
     candidates = [{"FLOP ratio": ratio, **row} for ratio, each in record["searched"].items() for row in each]
-    return SECTION.format(
+    section = SECTION.format(
         scored=scored_by(record), ratios=", ".join(schedules), data=about["data"],
         tokens=about["median_tokens"], held_out=about["prompts"]["held_out"], schedules=markdown_table(rows),
         measured=measured_table(record["measured"]), verdict=verdict(record), searched=markdown_table(candidates, 3),
     )  # fmt: skip
+    return section + _places(record.get("places", {}))
+
+
+def _places(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One row a layer, one column a FLOP ratio."""
+    rows: dict[int, dict[str, Any]] = {}
+    for ratio, each in found.items():
+        for row in each:
+            rows.setdefault(row["layer"], {"layer": str(row["layer"])})[f"at {ratio}x"] = row["nll"]
+    if not rows:
+        return ""
+    prompts = next(row["prompts"] for each in found.values() for row in each)
+    return PLACES.format(prompts=prompts, places=markdown_table([rows[layer] for layer in sorted(rows)], 3))
 
 
 def scored_by(record: Mapping[str, Any]) -> str:

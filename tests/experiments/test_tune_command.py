@@ -69,6 +69,10 @@ def test_the_folder_says_what_was_done_and_holds_no_prompts(tuned):
     for (asked, _), row in rows.items():
         assert not asked or float(asked) <= row["flops"] < 1.05 * float(asked)
         assert row["prefill"] > 0 and row["n"] == 5
+    best = min(record["places"]["1.2"], key=lambda row: row["nll"])["layer"]
+    assert "## Where one cut costs least" in card and f"1 from layer {best}" in {
+        row["schedule"] for row in record["searched"]["1.2"]
+    }
     assert "box" not in card and "5 prompts" in card and "| tuned" in card
 
 

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from sdtp_lib.data.pairs import read_pairs
 from sdtp_lib.data.samples import Sample
-from sdtp_lib.experiments.tuning import candidates, record_file
+from sdtp_lib.experiments.tuning import candidates, places, record_file
 from sdtp_lib.experiments.tuning import loss_file as losses
 from sdtp_lib.experiments.tuning.command import check_ratios
 from sdtp_lib.experiments.tuning.effort import POOLS, QUICK
 from sdtp_lib.experiments.tuning.modules import cut_down
 from sdtp_lib.experiments.tuning.splits import FEWEST, split
 from sdtp_lib.latency.flop_estimates import flop_ratio
+from sdtp_lib.options import SENTENCES
 from sdtp_lib.scorers.attention_pruner import AttentionPruner
+from sdtp_lib.scorers.pooling import pooled
+from sdtp_lib.scorers.strongest_head import StrongestHeadScorer
 from sdtp_lib.scorers.token_pruner import pruner_class
 
 WANTED = {"train": 24, "search": 8, "held_out": 12}
@@ -101,6 +104,22 @@ def test_schedules_reach_the_ratio_on_the_models_own_shape(ratio):
         assert ratio <= flop_ratio(schedule, 6, model.config, 400) < 1.05 * ratio
     with pytest.raises(ValueError, match="no schedule searched reaches a FLOP ratio of 50"):
         candidates.schedules_for(model, 50, 400, QUICK)
+
+
+def test_one_cut_is_tried_at_every_layer_that_reaches_the_ratio(tmp_path):
+    model, samples = tiny_model("llama", layers=10), samples_of(3, 120)
+    file = losses.LossFile(tmp_path / "l.jsonl")
+    found = places.look(model, samples, [1.2, 2.5], 120, QUICK, (3, 5), file)
+    assert {each.schedule.layers for each in found[1.2]} == {(layer,) for layer in range(1, 7)}
+    assert {each.schedule.layers[0] for each in found[2.5]} < {*range(1, 7)}  # a late cut saves too little
+    for ratio, rows in found.items():
+        assert [row.loss for row in rows] == sorted(row.loss for row in rows)
+        for row in rows:
+            assert flop_ratio(row.schedule, 10, model.config, 120) >= ratio
+            pruning = row.pruning({places.LOOKS: pooled(StrongestHeadScorer(32), SENTENCES, (3, 5))})
+            assert row.losses == tuple(losses.sample_loss(model, sample, pruning) for sample in samples)
+    recorded = places.by_layer(found)["1.2"]
+    assert [row["layer"] for row in recorded] == [*range(1, 7)] and {row["prompts"] for row in recorded} == {3}
 
 
 def test_the_search_compares_every_score_at_its_best_and_keeps_the_best(tmp_path):

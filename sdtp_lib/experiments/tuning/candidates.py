@@ -78,13 +78,18 @@ def schedules_for(
         if stages <= layers - first:
             schedule = within_budget(ratio, first, stages, BEND, layers, model.config, tokens)
             if schedule is not None:
-                found[f"{stages} from layer {first}"] = schedule
+                found[named(stages, first)] = schedule
     if not found:
         raise ValueError(
             f"no schedule searched reaches a FLOP ratio of {ratio:g} on this model at prompts of {tokens} tokens, some "
             "of which always stay; ask for less"
         )
     return found
+
+
+def named(stages: int, first: int) -> str:
+    """What a schedule is called among the candidates."""
+    return f"{stages} from layer {first}"
 
 
 def ways_of(scorers: Mapping[str, Scorer], ends: Sequence[int]) -> Ways:
@@ -114,11 +119,11 @@ def search(
         Candidate(score, pool, place, ratio, schedule)
         for (score, pool), (place, schedule) in product(ways, schedules.items())
     ]
-    looked = _with_losses(model, every, samples[: effort.first_look], ways, losses, f"first look, {ratio:g}x")
+    looked = with_losses(model, every, samples[: effort.first_look], ways, losses, f"first look, {ratio:g}x")
     best = list({(each.score, each.pool): each for each in reversed(looked)}.values())
     others = [each for each in looked if each not in best]
     going = best + others[: max(0, effort.finalists - len(best))]
-    finalists = _with_losses(model, going, samples, ways, losses, f"finalists, {ratio:g}x")
+    finalists = with_losses(model, going, samples, ways, losses, f"finalists, {ratio:g}x")
     return finalists + [each for each in looked if each not in going]
 
 
@@ -140,7 +145,7 @@ def best_of_each(rows: Sequence[Candidate]) -> dict[tuple[str, Pool], Candidate]
     return {(each.score, each.pool): each for each in full}
 
 
-def _with_losses(
+def with_losses(
     model: PreTrainedModel, candidates: Sequence[Candidate], samples: Sequence[Sample], ways: Ways, losses: LossFile,
     what: str,
 ) -> list[Candidate]:  # fmt: skip

@@ -34,6 +34,7 @@ from .effort import FULL, QUICK, Effort
 from .loss_file import LossFile
 from .measurement import measure, sides_of
 from .modules import cut_down, mark_part, train_modules
+from .places import by_layer, look
 from .record_file import TUNING, begin, check_free, end, finished, samples_digest
 from .splits import split
 
@@ -73,7 +74,8 @@ def tune(
 
     Returns:
         The pruner's record: beside what `sdtp train` records its `use` (see `scorers.use`), `tuning` (settings and
-        the split), `searched` (ratio -> the best candidates) and `measured`, see `measurement.measure`.
+        the split), `places` (ratio -> what one cut at each layer loses), `searched` (ratio -> the best candidates) and
+        `measured`, see `measurement.measure`.
 
     Raises:
         ValueError, FileNotFoundError: for an unknown name, a number out of range, bad records or too few, a ratio that
@@ -93,8 +95,6 @@ def tune(
     tokens = round(median(sample.prompt_tokens for sample in samples))
     check_trainable(network.dtype)
     schedules = {ratio: schedules_for(network, ratio, tokens, effort) for ratio in ratios}
-    preset = PruningSchedule.preset("paper", network.config.num_hidden_layers)
-    layers = sorted(layers_of(schedules) | {*preset.layers})
     chat = template_digest(tokenizer, uses_template(tokenizer, chat_template))
     about = {
         "model": label(network.name_or_path), "fingerprint": fingerprint(network), "data": label(data),
@@ -106,7 +106,7 @@ def tune(
     }  # fmt: skip
     if (record := finished(output, about)) is None:
         work = begin(output, about)
-        pruner = _tuned(network, parts, schedules, layers, effort, about, sentence_ends(tokenizer), work)
+        pruner = _tuned(network, parts, schedules, effort, about, sentence_ends(tokenizer), work)
         pruner.save_pretrained(output)
         record = pruner.record
     end(output)
@@ -146,40 +146,46 @@ def split_pairs(
 
 def _tuned(
     model: PreTrainedModel, parts: Mapping[str, Sequence[Sample]],
-    schedules: Mapping[float, Mapping[str, PruningSchedule]], layers: Sequence[int], effort: Effort, about: dict,
-    ends: tuple[int, ...], work: Path,
+    schedules: Mapping[float, Mapping[str, PruningSchedule]], effort: Effort, about: dict, ends: tuple[int, ...],
+    work: Path,
 ) -> TokenPruner:  # fmt: skip
     """The pruner to write, with its record.
 
     Args:
-        layers: that are marked and trained.
         ends: ids of the tokens that end a sentence.
     """
+    losses, tokens = LossFile(work / LOSSES_FILE), about["median_tokens"]
+    places = look(model, parts["search"], [*schedules], tokens, effort, ends, losses)
+    schedules = {
+        ratio: {**each, **{place.place: place.schedule for place in places[ratio][: effort.places]}}
+        for ratio, each in schedules.items()
+    }
+    preset = PruningSchedule.preset("paper", model.config.num_hidden_layers)
+    layers = sorted(layers_of(schedules) | {*preset.layers})
     named = ("model", "fingerprint", "dtype", "tokenizer", "data", "seed", "max_tokens", "chat_template")
     marks = mark_part(model, parts["train"], layers, {name: about[name] for name in named}, work / "marks")
     scorers = train_modules(model, marks, effort.epochs, about["seed"], work)
     scorers |= {name: AttentionPruner(model.config.hidden_size, layers, **how) for name, how in UNTRAINED.items()}
     ways = ways_of(scorers, ends)
-    losses = LossFile(work / LOSSES_FILE)
     found = {
         ratio: search(model, parts["search"], ways, ratio, each, effort, losses)
         for ratio, each in schedules.items()
     }  # fmt: skip
     chosen = best_score(found)
     sides = sides_of(model, chosen, found, ways)
-    rows = measure(model, parts["held_out"], sides, about["median_tokens"], effort.repeats, losses)
-    return _pruner(chosen, found, scorers, rows, about, ends)
+    rows = measure(model, parts["held_out"], sides, tokens, effort.repeats, losses)
+    return _pruner(chosen, found, scorers, {"places": by_layer(places), "measured": rows}, about, ends)
 
 
 def _pruner(
     chosen: Mapping[float, Candidate], found: Mapping[float, Sequence[Candidate]], scorers: Mapping[str, TokenPruner],
-    rows: list[dict], about: dict, ends: tuple[int, ...],
+    more: dict, about: dict, ends: tuple[int, ...],
 ) -> TokenPruner:  # fmt: skip
-    """What was chosen, cut down to the layers that it needs, with the record that its card shows."""
+    """What was chosen, cut down to the layers that it needs, with the record that its card shows, `more` in it."""
     first, named = next(iter(chosen.values())), {f"{ratio:g}": each.schedule for ratio, each in chosen.items()}
     pruner, record = scorers[first.score], {name: about[name] for name in ("model", "fingerprint", "chat_template")}
     record |= {name: value for name, value in pruner.record.items() if name not in ("schedule", "marks")}
     record |= {"score": first.score, TUNING: about, USE: use(named, first.pool, ends)}
     record["searched"] = {f"{ratio:g}": [row.to_dict() for row in each[:SHOWN]] for ratio, each in found.items()}
     layers = {layer for schedule in named.values() for layer in schedule.layers}
-    return cut_down(pruner, sorted(layers), {**record, "measured": rows})
+    return cut_down(pruner, sorted(layers), {**record, **more})

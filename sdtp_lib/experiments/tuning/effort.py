@@ -16,6 +16,8 @@ class Effort:
         epochs: of training, over the marks.
         depths: where schedules begin, as a share of the model's layers.
         stages: how many cuts they have.
+        place_look: prompts of the search part that one cut is tried on at every layer, see `places.look`.
+        places: layers of each FLOP ratio, those where that cut loses least, that join the schedules.
         first_look: prompts of the search part that every candidate is tried on.
         finalists: candidates of each FLOP ratio, at least, that all of that part is spent on.
         repeats: timed prefills of each side.
@@ -27,6 +29,8 @@ class Effort:
     epochs: int
     depths: tuple[float, ...]
     stages: tuple[int, ...]
+    place_look: int
+    places: int
     first_look: int
     finalists: int
     repeats: int
@@ -38,10 +42,11 @@ class Effort:
 
 
 FULL = Effort(
-    train=96, search=24, held_out=40, epochs=8, depths=(0.13, 0.25, 0.4, 0.5), stages=(1, 2, 4), first_look=4,
-    finalists=12, repeats=5,
+    train=96, search=24, held_out=40, epochs=8, depths=(0.13, 0.25, 0.4, 0.5), stages=(1, 2, 4), place_look=8,
+    places=2, first_look=4, finalists=12, repeats=5,
 )  # fmt: skip
 QUICK = Effort(
-    train=24, search=8, held_out=12, epochs=4, depths=(0.25, 0.4), stages=(1, 4), first_look=2, finalists=6, repeats=3
-)
+    train=24, search=8, held_out=12, epochs=4, depths=(0.25, 0.4), stages=(1, 4), place_look=4, places=1,
+    first_look=2, finalists=6, repeats=3,
+)  # fmt: skip
 POOLS = (1, 7, SENTENCES)  # how scores are pooled, see `scorers.pooling`
