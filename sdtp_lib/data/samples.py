@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -91,6 +92,8 @@ def encode_pairs(
 ) -> list[Sample]:
     """The first `limit` of `pairs` (`id`, `prompt`, `answer`) that have at most `max_tokens` tokens, as samples.
 
+    How many are passed over, because they are longer, is logged as a warning.
+
     Args:
         limit: None takes all that fit.
         chat_template: whether they go into the tokenizer's chat template, but for those of datasets that take none;
@@ -102,6 +105,7 @@ def encode_pairs(
     """
     samples: list[Sample] = []
     seen: dict[str, str] = {}
+    longer = 0
     chat = uses_template(tokenizer, chat_template)
     for number, pair in enumerate(pairs, 1):
         check(pair, PAIR, f"sample {number}")
@@ -109,11 +113,18 @@ def encode_pairs(
         prompt, answer = _ids(pair, tokenizer, chat and takes_template(pair.get("dataset")))
         if max_tokens is None or len(prompt) + len(answer) <= max_tokens:
             samples.append(Sample(str(pair["id"]), torch.tensor(prompt + answer), len(prompt)))
+        else:
+            longer += 1
         if len(samples) == limit:
             break
     if len(samples) < (1 if limit is None else limit):
         wanted = "all" if limit is None else limit
         raise ValueError(f"asked for {wanted} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
+    if longer:
+        logging.getLogger(__name__).warning(
+            "sdtp: warning: %d of %d prompts have, with their answers, more than max_tokens=%d tokens: passed over",
+            longer, longer + len(samples), max_tokens,
+        )  # fmt: skip
     return samples
 
 

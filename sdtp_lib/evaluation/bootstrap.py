@@ -10,6 +10,7 @@ import pandas as pd
 from ..data.tasks import CATEGORIES, DATASETS, FORESEEN, LETTERS
 
 RESAMPLES = 2000
+Z95 = 1.959964  # standard errors to either side of a 95% interval
 
 
 def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> list[float]:
@@ -28,6 +29,11 @@ def interval(groups: Sequence[Sequence[float]], seed: int = 0) -> list[float]:
     means = [np.mean(rng.choice(np.asarray(group, float), (RESAMPLES, len(group))), axis=1) for group in groups]
     low, high = np.percentile(np.mean(means, axis=0), [2.5, 97.5])
     return [round(float(low), 4), round(float(high), 4)]
+
+
+def at_most_of(n: int) -> float:
+    """How often something may happen that did in none of `n` trials: the upper end of Wilson's 95% interval."""
+    return Z95**2 / (n + Z95**2)
 
 
 def means_over_runs(runs: Sequence[Sequence[dict]]) -> dict[str, list[float]]:

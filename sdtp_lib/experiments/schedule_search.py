@@ -33,10 +33,21 @@ from ..results import markdown_table
 HALVINGS = 40
 HELD_OUT_SEED = 10_000
 STAGES, BENDS = (1, 3, 5, 10), (1.0, 0.5)  # that are searched
+LOCAL = 48  # last tokens that stay on real models; a tenth of the prompt would fill much of what a deep cut leaves
 
 
-def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> PruningSchedule:
+def last_tokens(local: int | None) -> dict[str, Any]:
+    """Options of a schedule under which so many last tokens are never cut, and no more; None: its defaults, a tenth."""
+    return {} if local is None else {"local_ratio": 0.0, "min_local_tokens": local}
+
+
+def bent(
+    first: int, stages: int, left: float, bend: float, num_layers: int, local: int | None = None
+) -> PruningSchedule:
     """A schedule of the family above, see there.
+
+    Args:
+        local: see `last_tokens`.
 
     Raises:
         ValueError: if the stages do not fit the layers from `first` on, or a value is out of range.
@@ -45,19 +56,22 @@ def bent(first: int, stages: int, left: float, bend: float, num_layers: int) -> 
         raise ValueError(f"needs stages >= 1, left in (0, 1], bend above 0; got {stages}, {left}, {bend}")
     even = PruningSchedule.spread(stages, num_layers, first, 1.0)
     remaining = [left ** ((stage / stages) ** bend) for stage in range(stages + 1)]
-    return PruningSchedule(even.layers, tuple(after / before for before, after in pairwise(remaining)))
+    kept = tuple(after / before for before, after in pairwise(remaining))
+    return PruningSchedule(even.layers, kept, **last_tokens(local))
 
 
 def within_budget(
-    ratio: float, first: int, stages: int, bend: float, layers: int, config: PretrainedConfig, tokens: int
-) -> PruningSchedule | None:
+    ratio: float, first: int, stages: int, bend: float, layers: int, config: PretrainedConfig, tokens: int,
+    local: int | None = None,
+) -> PruningSchedule | None:  # fmt: skip
     """The schedule of this family that leaves most tokens at a FLOP ratio of `ratio` or more; None if none does.
 
     Args:
         ratio: FLOPs full / pruned to reach on the shape of `config` at prompts of `tokens` tokens.
         layers: of the model that the schedule is for.
+        local: see `last_tokens`.
     """
-    return gentlest(lambda share: bent(first, stages, share, bend, layers), ratio, layers, config, tokens)
+    return gentlest(lambda share: bent(first, stages, share, bend, layers, local), ratio, layers, config, tokens)
 
 
 def gentlest(

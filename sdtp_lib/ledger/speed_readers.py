@@ -13,7 +13,10 @@ UNSTEADY = 1.5  # slowest run over the fastest one, from which the median alone 
 
 
 def speedup(part: str) -> Reader:
-    """Speedup of `part` from the shortest to the longest prompt, where it should be above 1 and higher."""
+    """Speedup of `part` from the shortest to the longest prompt, where it should be above 1 and higher.
+
+    One run of each side has no spread to judge a difference by: then it is not decided.
+    """
 
     def read(document: Mapping) -> Finding | None:
         values = series(document, "speedup", part)
@@ -22,7 +25,9 @@ def speedup(part: str) -> Reader:
         longest, shortest = max(values), min(values)
         grows = longest == shortest or values[longest] > values[shortest]
         text = over_lengths(values, "x", 2) + _unsteady(document, part, longest)
-        return Finding(text, Status.of(values[longest] > 1 and grows), _runs(document), key=f"speedup.{part}")
+        holds = values[longest] > 1 and grows
+        status = Status.UNDECIDED if document["metadata"].get("repeats") == 1 else Status.of(holds)
+        return Finding(text, status, _runs(document), key=f"speedup.{part}")
 
     return read
 
@@ -57,6 +62,7 @@ def speed_on_prompts(part: str) -> Reader:
         texts = [f"{name} {x['mean']:.2f}x ({x['range'][0]:.2f} to {x['range'][1]:.2f})" for name, x in ours.items()]
         status = Status.of_all(Status.decided(x["range"][0] > 1, x["range"][1] < 1) for x in ours.values())
         n = f"{count(len(lengths), 'prompt')} of {min(lengths):,} to {max(lengths):,} tokens"
+        n += f", {count(data['new_tokens'], 'new token')}" if part == "total" else ""
         return Finding(", ".join(texts), status, n, key=f"methods.*.{part} x")
 
     return read

@@ -41,6 +41,18 @@ def test_each_method_stands_beside_the_full_model_on_its_own_records(tmp_path):
     assert pruned["nll"]["difference"] == {"mean": 0.25, "ci95": [0.25, 0.25]}
 
 
+def test_answers_that_are_all_alike_have_an_interval_all_the_same(tmp_path):
+    """Wilson's: of an event that none of 50 trials showed, at most 7.1% by the table of any textbook."""
+    write(tmp_path, "full", "full", [1.0] * 50, nll=1.0)
+    write(tmp_path, "same", "norm", [1.0] * 50, nll=1.0)
+    write(tmp_path, "none", "random", [0.0] * 50)
+    rows = {row["method"]: row for row in compare_methods(tmp_path, CONFIG)}
+    assert rows["full"]["score"]["ci95"] == pytest.approx([92.865, 100], abs=0.01)
+    assert rows["random"]["score"]["ci95"] == pytest.approx([0, 7.135], abs=0.01)
+    assert rows["norm"]["score"]["difference"]["ci95"] == pytest.approx([-7.135, 7.135], abs=0.01)
+    assert rows["norm"]["nll"]["difference"]["ci95"] == [0, 0]  # no yes or no
+
+
 def test_a_row_of_a_trained_pruner_names_its_folder(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 8)
     write(tmp_path, "own", "sdtp", [1.0] * 8, pool=7, pruner={"name": "smollm2-135m/paper"})

@@ -67,9 +67,10 @@ def test_cost_is_that_of_the_question_aware_module(flops, scoring, holds):
     assert claims.cost({"data": rows}).text.endswith("at 4,096 tokens")
 
 
-def test_a_second_question_costs_more_than_the_full_model_loses_too():
+def test_a_second_question_costs_more_than_it_costs_the_paper_s_module():
     def row(method, first, second):
-        return {"method": method, "first": first, "second": second, "n": 40}
+        ends = {f"{which}_ci95": [mean - 2, mean + 2] for which, mean in (("first", first), ("second", second))}
+        return {"method": method, "first": first, "second": second, "n": 40, **ends}
 
     full = row("full", 98.0, 80.0)
 
@@ -78,4 +79,6 @@ def test_a_second_question_costs_more_than_the_full_model_loses_too():
 
     assert found(row("blend 0", 30.0, 28.0), row("blend 1", 60.0, 30.0)).status == Status.HOLDS
     assert found(row("blend 0", 60.0, 30.0), row("blend 1", 30.0, 28.0)).status == Status.FAILS
+    close = found(row("blend 0", 60.0, 58.0), row("blend 1", 60.0, 57.0))  # each of four means is 2 points wide
+    assert close.status == Status.UNDECIDED and close.text.endswith("it falls by +1.0 [-3.0, +5.0] points more")
     assert found(row("blend 1", 60.0, 30.0)) is None

@@ -169,6 +169,9 @@ def test_speed_on_prompts_needs_every_prompt(ends, status):
     assert answer(speed.speed_on_prompts("prefill"), data | {"methods": {"full": {}}}) is None
     found = answer(speed.speed_on_prompts("prefill"), data | {"methods": {"sdtp": ours, "sdtp-low": ours}})
     assert found.status == Status[status] and found.n == "2 prompts of 400 to 900 tokens"
+    ours["total x"] = ours["prefill x"]
+    whole = answer(speed.speed_on_prompts("total"), data | {"new_tokens": 8})
+    assert whole.n == "2 prompts of 400 to 900 tokens, 8 new tokens"
 
 
 def test_speed_grows_with_the_prompt_or_does_not_hold():
@@ -176,6 +179,8 @@ def test_speed_grows_with_the_prompt_or_does_not_hold():
     found = speed.speedup("prefill")(document)
     assert found.text == "1.31x at 512 tokens to 1.38x at 1,024" and found.status == Status.HOLDS
     assert found.n == "3 runs of each side and length"
+    once = {**document, "metadata": {**document["metadata"], "repeats": 1}}
+    assert speed.speedup("prefill")(once).status == Status.UNDECIDED, "one run has no spread"
     document["results"]["1024"]["speedup"]["prefill"] = 1.2
     assert speed.speedup("prefill")(document).status == Status.FAILS
     assert speed.memory_saved(document) is None and speed.speedup("prefill")(latency_document("none")) is None

@@ -16,13 +16,13 @@ TASKS = ("needle", "documents_qa")
 
 @dataclass(frozen=True)
 class Goal:
-    """What pruning may cost to be called nearly free, at a FLOP ratio.
+    """What pruning may cost to be called nearly free, at a FLOP ratio; each held to the whole 95% interval.
 
     Attributes:
         flops: full / pruned, at least.
         needles: share of the full model's found needles, at least.
         nll: nats per token of the answers above the full model's, at most.
-        right: lower end of the paired difference of right spans, in points, above.
+        right: paired difference of right spans, in points, at least.
     """
 
     flops: float
@@ -79,26 +79,39 @@ def stage_table(rows: Sequence[Mapping], tokens: int, schedules: Sequence[str], 
     return Markdown(markdown_table(table))
 
 
-def reached(goal: Goal, by_task: Mapping[str, Mapping]) -> dict[str, bool]:
-    """Which parts of a goal a method reaches; only of what was measured.
+def reached(goal: Goal, by_task: Mapping[str, Mapping]) -> dict[str, bool | None]:
+    """Which parts of a goal a method reaches, only of what was measured: None where the bar lies within the interval.
 
     Args:
-        by_task: task -> its row; the needle's score and every task's `nll` and `right` are judged.
+        by_task: task -> its row; the needle's score, every task's `nll` and the questions' `right` are judged, by
+            their paired differences to the full model.
     """
     found = {}
     if needle := by_task.get("needle"):
         full = needle["score"]["mean"] - needle["score"]["difference"]["mean"]
-        found["needles"] = needle["score"]["mean"] >= goal.needles * full
+        found["needles"] = _above(needle["score"], (goal.needles - 1) * full)
     for task, row in by_task.items():
-        found[f"NLL, {task}"] = row["nll"]["difference"]["mean"] <= goal.nll
+        above = _above(row["nll"], goal.nll)
+        found[f"NLL, {task}"] = None if above is None else not above
         if task == "documents_qa":
-            found["right spans"] = row["right"]["difference"]["ci95"][0] > goal.right
+            found["right spans"] = _above(row["right"], goal.right)
     return found
 
 
+def _above(cell: Mapping, bar: float) -> bool | None:
+    """Whether a difference is above a bar, its whole interval; None if the bar lies between the ends."""
+    low, high = cell["difference"]["ci95"]
+    return True if low >= bar else False if high < bar else None
+
+
 def _judged(name: str, goal: Goal, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:
-    missed = [part for part, held in reached(goal, by_task).items() if not held]
-    return _measured(name, method, by_task) | {"goal": f"missed: {', '.join(missed)}" if missed else "reached"}
+    parts = reached(goal, by_task)
+    said = [
+        f"{word}: {', '.join(some)}"
+        for word, what in (("missed", False), ("not decided", None))
+        if (some := [part for part, held in parts.items() if held is what])
+    ]
+    return _measured(name, method, by_task) | {"goal": "; ".join(said) or "reached"}
 
 
 def _measured(schedule: str, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:

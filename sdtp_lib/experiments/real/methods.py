@@ -11,7 +11,7 @@ import pandas as pd
 from transformers import PretrainedConfig
 
 from ...data.chat import takes_template
-from ...evaluation.bootstrap import interval
+from ...evaluation.bootstrap import at_most_of, interval
 from ...evaluation.paired_differences import FURTHER, difference_cell
 from ...latency.flop_estimates import flop_ratio
 from ...markdown import Markdown
@@ -143,10 +143,15 @@ def measured(own: Sequence[Mapping], beside: Sequence[Mapping] | None = None) ->
 def _cell(own: Sequence[dict], beside: Sequence[dict] | None, key: str, scale: float) -> dict[str, Any]:
     values = [scale * sample[key] for sample in own]
     cell = {"mean": round(sum(values) / len(values), 4), "ci95": interval([values])}
+    yes_or_no, rare = scale == 100 and {*values} <= {0, 100}, round(scale * at_most_of(len(values)), 4)
+    if yes_or_no and len({*values}) == 1:  # of which a bootstrap makes an interval without width
+        cell["ci95"] = [0.0, rare] if values[0] == 0 else [scale - rare, float(scale)]
     if beside is not None:
-        differences = [value - scale * other[key] for value, other in zip(values, beside, strict=True)]
+        others = [scale * other[key] for other in beside]
+        differences = [value - other for value, other in zip(values, others, strict=True)]
         found = difference_cell([differences])
-        cell["difference"] = {"mean": found["difference"], "ci95": found["ci95"]}
+        alike = yes_or_no and {*others} <= {0, 100} and not any(differences)
+        cell["difference"] = {"mean": found["difference"], "ci95": [-rare, rare] if alike else found["ci95"]}
     return cell
 
 

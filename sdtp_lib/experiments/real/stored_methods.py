@@ -79,6 +79,7 @@ def store_methods(
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
     rows = in_order(full.rows + rows)
+    about |= {key: _of_rows(rows, key) for key in ("device", "commit")}  # those of the full model's rows included
     files = {
         JSON: json.dumps({"metadata": about, "data": rows}, indent=2) + "\n",
         PAGE: methods_page(rows, about, note),
@@ -110,6 +111,11 @@ def _of_all(runs: Sequence[Mapping], kept: StoredTable) -> dict[str, Any]:
         different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
         about[key] = different if len(different) > 1 else next(iter(different), None)
     return about
+
+
+def _of_rows(rows: Sequence[Mapping], key: str) -> Any:
+    values = [*dict.fromkeys(row[key] for row in rows)]
+    return values if len(values) > 1 else values[0]
 
 
 def _lines(samples: Mapping[str, Sequence[Mapping]]) -> str:

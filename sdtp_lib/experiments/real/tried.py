@@ -32,7 +32,7 @@ from ...results import markdown_table
 from ...scorers.pooling import SENTENCES, Pool, pooled, pooling
 from ...scorers.sentences import sentence_ends
 from ..result_file import write
-from ..schedule_search import gentlest
+from ..schedule_search import LOCAL, gentlest, last_tokens
 from ..tuning.loss_file import LossFile
 from .full_passes import SEED, TASKS, study_parser, tuning_records
 
@@ -47,7 +47,7 @@ class Way:
         ratio: FLOPs full / pruned; the last cut keeps as many tokens as that allows.
         layers: of the cuts.
         earlier: keep ratios of all cuts but the last.
-        local: so many last tokens are never cut, and no more; None leaves both at the default, with a tenth of all.
+        local: see `schedule_search.last_tokens`.
     """
 
     score: str
@@ -63,10 +63,8 @@ class Way:
         Raises:
             ValueError: if the earlier cuts leave too many tokens for its FLOP ratio.
         """
-        own = {} if self.local is None else {"local_ratio": 0.0, "min_local_tokens": self.local}
-
         def cut(last: float) -> PruningSchedule:
-            return PruningSchedule(self.layers, (*self.earlier, round(last, 3)), **own)
+            return PruningSchedule(self.layers, (*self.earlier, round(last, 3)), **last_tokens(self.local))
 
         schedule = gentlest(cut, self.ratio, layers, config, tokens, least=0.001)
         if schedule is None:
@@ -75,7 +73,7 @@ class Way:
         return schedule
 
 
-FREE, FAST, FASTEST, LOCAL = 1.63, 2.25, 3.0, 48
+FREE, FAST, FASTEST = 1.63, 2.25, 3.0
 AT = ((15,), (8,), (7,))  # where each of the three ratios is cut by default: SmolLM2-135M reads at these layers
 
 

@@ -14,7 +14,7 @@ from ...pruning.context import TokenPruning
 from ...pruning.schedule import PruningSchedule
 from ...pruning.scoring import Scorer
 from ...scorers.pooling import Pool, pooled, pooling
-from ..schedule_search import within_budget
+from ..schedule_search import LOCAL, within_budget
 from .effort import POOLS, Effort
 from .loss_file import LossFile
 
@@ -76,7 +76,7 @@ def schedules_for(
     firsts = sorted({max(1, round(depth * layers)) for depth in effort.depths})
     for first, stages in product(firsts, effort.stages):
         if stages <= layers - first:
-            schedule = within_budget(ratio, first, stages, BEND, layers, model.config, tokens)
+            schedule = within_budget(ratio, first, stages, BEND, layers, model.config, tokens, LOCAL)
             if schedule is not None:
                 found[named(stages, first)] = schedule
     if not found:

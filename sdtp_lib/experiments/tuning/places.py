@@ -12,7 +12,7 @@ from ...data.samples import Sample
 from ...options import SENTENCES
 from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
 from ...scorers.pooling import pooled
-from ..schedule_search import within_budget
+from ..schedule_search import LOCAL, within_budget
 from .candidates import BEND, Candidate, named, with_losses
 from .effort import Effort
 from .loss_file import LossFile
@@ -38,7 +38,7 @@ def look(
     scorer = AttentionPruner(model.config.hidden_size, tried, **UNTRAINED[score])
     ways, found = {LOOKS: pooled(scorer, pool, ends)}, {}
     for ratio in ratios:
-        cuts = {layer: within_budget(ratio, layer, 1, BEND, layers, model.config, tokens) for layer in tried}
+        cuts = {layer: within_budget(ratio, layer, 1, BEND, layers, model.config, tokens, LOCAL) for layer in tried}
         every = [Candidate(score, pool, named(1, layer), ratio, cut) for layer, cut in cuts.items() if cut]
         found[ratio] = with_losses(model, every, samples[: effort.place_look], ways, losses, f"places, {ratio:g}x")
     return found
