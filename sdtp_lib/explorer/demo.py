@@ -33,7 +33,7 @@ from .page import VISIBLE
 TASK = "multidoc_qa"  # of LongBench-mini; its first record is the prompt
 UNTRAINED = "attention"  # scores the tokens of a model that no pruner comes with
 UNTRAINED_NOTE = """No pruner comes with this model: last-window attention scores its tokens, which needs no training.
-`sdtp mark` and `sdtp train` make a pruner; then say --pruner FOLDER."""
+`sdtp tune` makes a pruner; then say --pruner FOLDER."""
 TAIL = 100  # characters of the prompt's end that are shown, at most
 
 
