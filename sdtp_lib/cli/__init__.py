@@ -129,7 +129,7 @@ def _profile(**options) -> None:
 
 
 def _evaluate(**options) -> None:
-    """Score answers on LongBench or LongBench-mini under one method."""
+    """Score answers under one method: on real text, LongBench, L-Eval, or the project's own records."""
     from ..evaluation.longbench import evaluate
     from ..results import markdown_table
 

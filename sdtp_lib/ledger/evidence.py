@@ -12,10 +12,12 @@ from . import counted_claims
 from .claims import Claim
 from .findings import Finding, Status
 
-# In the order in which their files are looked for; h200_decode is no profile to run, its sweep is kept for what its runs show.
+# In the order in which their files are looked for; h200_decode is no profile to run, its two runs are kept as a warning.
 PROFILES = ("smollm2", "qwen", "paper", "latency_7b", "h200_decode", "latency_cpu", "demo_full", "demo")
 # (profile, key) -> what is to be known of that number, and where it is told.
-NOTES = {("h200_decode", "speedup.total"): ("two runs far apart, the cause was not tested", paths.ROOT / "docs" / "gpu.md")}
+NOTES = {
+    ("h200_decode", "speedup.total"): ("two runs far apart, the cause was not tested", paths.ROOT / "docs" / "gpu.md")
+}
 STORED = " (stored)"
 
 
