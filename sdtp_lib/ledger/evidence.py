@@ -12,7 +12,7 @@ from . import counted_claims
 from .claims import Claim
 from .findings import Finding, Status
 
-# In the order in which their files are looked for; h200_decode is no profile to run, its two runs are kept as a warning.
+# In the order in which their files are looked for; h200_decode is no profile to run, its runs are kept as a warning.
 PROFILES = ("smollm2", "qwen", "paper", "latency_7b", "h200_decode", "latency_cpu", "demo_full", "demo")
 # (profile, key) -> what is to be known of that number, and where it is told.
 NOTES = {

@@ -99,16 +99,18 @@ class Interval:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def higher(pairs: Iterable[tuple[Interval, Interval]]) -> Status:
-    """Whether the first of each pair is above the second: clearly somewhere, and clearly below nowhere.
+def higher(gaps: Iterable[Interval], scores: Iterable[float]) -> Status:
+    """Whether one method is above another: clearly somewhere, and clearly below nowhere.
 
-    Where it is clearly below somewhere the claim fails; where no pair is told apart it is not decided.
+    Where it is clearly below somewhere the claim fails; where they are told apart nowhere it is not decided.
+
+    Args:
+        gaps: how much higher it is, on each task.
+        scores: of both, 0 to 100.
     """
-    pairs = list(pairs)
-    gaps = [ours.over(other) for ours, other in pairs]
+    gaps = list(gaps)
     above, below = (any(gap.low > 0 for gap in gaps), any(gap.high < 0 for gap in gaps))
-    found = Status.decided(above and not below, below)
-    return Status.of_scores((score.mean for pair in pairs for score in pair), found)
+    return Status.of_scores(scores, Status.decided(above and not below, below))
 
 
 def over_lengths(values: Mapping[int, float], unit: str, digits: int) -> str:

@@ -47,10 +47,12 @@ def beats(other: str, method: str = PRUNED) -> Reader:
         data = document["data"]
         if not {method, other} <= data.keys():
             return None
-        pair = [Interval.of(data[name]) for name in (method, other)]
-        text = f"{method} {pair[0].mean:.1f}, {other} {pair[1].mean:.1f}: {pair[0].over(pair[1])}"
+        ours, theirs = (Interval.of(data[name]) for name in (method, other))
+        gap = ours.over(theirs)
+        text = f"{method} {ours.mean:.1f}, {other} {theirs.mean:.1f}: {gap}"
         chance = _chance(data, method, other)
-        return Finding(text, higher([pair]), _records(data, method), chance, f"{method}.average, {other}.average")
+        return Finding(text, higher([gap], [ours.mean, theirs.mean]), _records(data, method), chance,
+                       f"{method}.average, {other}.average")  # fmt: skip
 
     return read
 

@@ -72,7 +72,7 @@ def pooled(document: Mapping) -> Finding | None:
         return None
     ours, *others = [Interval.of(points[name]) for name in (OURS, PAPERS, ATTENTION)]
     text = f"{ours.mean:.1f}: {ours.over(others[0])} over the paper's module, {ours.over(others[1])} over attention, "
-    status = Status.of_all(higher([(ours, other)]) for other in others)
+    status = Status.of_all(higher([ours.over(other)], [ours.mean, other.mean]) for other in others)
     return _answer(f"{text}each pooled over {width} tokens", status, curve, points, "dense.points")
 
 

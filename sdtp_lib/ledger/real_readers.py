@@ -34,12 +34,32 @@ class Arm:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an arm scored on one task: points of 100, and of the full model's on the same records."""
+    """What an arm scored on one task: points of 100, and of the full model's on the same records.
+
+    Attributes:
+        rows: of the table, one for each seed of its pruner.
+    """
 
     score: Interval
     lost: Interval
-    n: int
-    seeds: int
+    rows: Sequence[Mapping]
+
+    @property
+    def n(self) -> int:
+        """Records of each row."""
+        return self.rows[0]["n"]
+
+    @property
+    def seeds(self) -> int:
+        """How many pruners were trained."""
+        return len(self.rows)
+
+    def over(self, other: Measured) -> Interval:
+        """How much higher it scores, record by record where the table has both paired, seeds with seeds."""
+        pairs = [row.get("over", {}).get(each.get("samples")) for row in self.rows for each in other.rows]
+        if not all(pairs):
+            return self.score.over(other.score)
+        return Interval.around(Interval.of(pair["score"]) for pair in pairs)
 
 
 MODULE = Arm("sdtp", design="paper", shown="SDTP")
@@ -67,7 +87,7 @@ def _is(design: str | None, pruner: str) -> bool:
 def _over_seeds(rows: Sequence[Mapping]) -> Measured:
     scores, lost = ([Interval.of(cell) for cell in cells] for cells in (
         [row["score"] for row in rows], [row["score"]["difference"] for row in rows]))  # fmt: skip
-    return Measured(Interval.around(scores), Interval.around(lost), rows[0]["n"], len(rows))
+    return Measured(Interval.around(scores), Interval.around(lost), rows)
 
 
 def stays_close(arm: Arm, bar: float) -> Reader:
@@ -94,11 +114,14 @@ def is_better(arm: Arm, *others: Arm) -> Reader:
         ours, theirs = measured(document, arm), {other: measured(document, other) for other in others}
         if not ours or not all(found.keys() >= ours.keys() for found in theirs.values()):
             return None
-        statuses = [higher((ours[task].score, found[task].score) for task in ours) for found in theirs.values()]
+        gaps = {other: {task: cell.over(found[task]) for task, cell in ours.items()} for other, found in theirs.items()}
+        scores = {other: [each.score.mean for each in (*ours.values(), *found.values())]
+                  for other, found in theirs.items()}  # fmt: skip
+        statuses = [higher(gap.values(), scores[other]) for other, gap in gaps.items()]
         texts = []
         for task, cell in ours.items():
-            gaps = [f"{cell.score.over(found[task].score)} over {other}" for other, found in theirs.items()]
-            texts.append(f"{TASKS[task]} {cell.score.mean:.1f}: {', '.join(gaps)}")
+            said = ", ".join(f"{gap[task]} over {other}" for other, gap in gaps.items())
+            texts.append(f"{TASKS[task]} {cell.score.mean:.1f}: {said}")
         chance = _chance(document, ours, arm, *others)
         return Finding("; ".join(texts), Status.of_all(statuses), _n(ours), chance, _key(arm, *others))
 

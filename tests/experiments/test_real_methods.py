@@ -173,6 +173,18 @@ def test_the_full_model_may_be_a_stored_one(tmp_path, digests):
         store_methods(tmp_path / "new", tmp_path / "other", tmp_path / "model", beside=tmp_path / "stored")
 
 
+def test_two_methods_under_one_schedule_are_paired_on_the_records_of_both(tmp_path, model):
+    (tmp_path / "runs").mkdir()
+    write(tmp_path / "runs", "full", "full", [1.0] * 8, device="a GPU")
+    write(tmp_path / "runs", "one", "norm", [0.0, 1.0] * 3, nll=0.5, device="a GPU")
+    write(tmp_path / "runs", "two", "random", [0.0] * 4, nll=0.75, device="a GPU")
+    store_methods(tmp_path / "runs", tmp_path / "out", model)
+    rows = {row["samples"]: row for row in stored(tmp_path / "out")[0]["data"]}
+    assert "over" not in rows["full"] and [*rows["two"]["over"]] == ["one"]
+    assert rows["one"]["over"]["two"]["score"] | {"ci95": None} == {"mean": 50.0, "ci95": None, "n": 4}
+    assert rows["two"]["over"]["one"]["nll"] == {"mean": 0.25, "ci95": [0.25, 0.25], "n": 4}
+
+
 def stored(folder):
     packed = gzip.decompress((folder / "methods_samples.jsonl.gz").read_bytes())
     return json.loads((folder / "methods.json").read_text()), (folder / "methods.md").read_text(), packed

@@ -22,10 +22,13 @@ def scores(**averages):
 def test_an_interval_of_a_difference_is_that_of_two_independent_means():
     gap = Interval(60.0, 57.0, 63.0).over(Interval(50.0, 46.0, 54.0))
     assert (gap.mean, gap.low, gap.high) == (10.0, 5.0, 15.0) and str(gap) == "+10.0 [+5.0, +15.0]"
-    assert higher([(Interval(60, 57, 63), Interval(55, 51, 59))]) == Status.UNDECIDED, "no clear difference"
-    assert higher([(Interval(60, 57, 63), Interval(50, 46, 54))]) == Status.HOLDS
-    below = (Interval(50, 46, 54), Interval(60, 57, 63))
-    assert higher([below]) == higher([below, below[::-1]]) == Status.FAILS, "clearly below somewhere"
+
+
+def test_higher_is_clearly_above_somewhere_and_clearly_below_nowhere():
+    above, same, below = Interval(9, 1, 17), Interval(5, -3, 13), Interval(-9, -17, -1)
+    found = [higher(gaps, [60, 50]) for gaps in ([same], [above, same], [below, same], [above, below])]
+    assert found == [Status.UNDECIDED, Status.HOLDS, Status.FAILS, Status.FAILS]
+    assert higher([above], [99.5, 99.0]) == Status.CEILING
 
 
 def test_a_bar_within_an_interval_is_not_decided():

@@ -35,6 +35,16 @@ def test_better_is_above_by_more_than_the_intervals(score, status):
     assert found.status == Status[status] and f"{score - 60:+.1f} [" in found.text and found.chance == ""
 
 
+def test_two_methods_are_compared_record_by_record_where_the_table_has_it():
+    document = methods_document(needle={"full": 90.0, PAPER: 62.0, "random": 60.0})
+    assert is_better(MODULE, RANDOM)(document).status == Status.UNDECIDED, "as if the records were not the same"
+    for row in document["data"]:
+        row["samples"] = row["method"]
+        row["over"] = {"random": {"score": {"mean": 2.0, "ci95": [0.5, 3.5], "n": 100}}}
+    found = is_better(MODULE, RANDOM)(document)
+    assert found.status == Status.HOLDS and "+2.0 [+0.5, +3.5] over random" in found.text
+
+
 @pytest.mark.parametrize("multi, status", [(60.0, "HOLDS"), (50.0, "FAILS")])
 def test_better_on_one_task_and_worse_on_another_is_not_better(multi, status):
     document = methods_document(

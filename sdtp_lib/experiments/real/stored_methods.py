@@ -21,6 +21,7 @@ from ...models.names import local_path
 from ...models.packages import RECORD_FILE
 from ...results import read_json, write_files
 from .methods import compare_methods, in_order, methods_table, read_runs
+from .pairs import with_pairs
 from .stored_table import JSON, PAGE, SAMPLES, StoredTable
 
 # Of a sample; no text, which is not ours to store.
@@ -78,7 +79,7 @@ def store_methods(
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
-    rows = in_order(full.rows + rows)
+    rows = with_pairs(in_order(full.rows + rows), kept.samples | new)
     about |= {key: _of_rows(rows, key) for key in ("device", "commit")}  # those of the full model's rows included
     files = {
         JSON: json.dumps({"metadata": about, "data": rows}, indent=2) + "\n",
