@@ -35,12 +35,12 @@ def pruner_folder(given: str | os.PathLike | None, model: PreTrainedModel) -> Pa
     """The folder of a pruner for a model; None if none is given and the model comes with none.
 
     Args:
-        given: a folder, or one of `DESIGNS` unless a folder has that name; None for the model's default.
+        given: a folder, or one of `DESIGNS` unless a pruner's folder has that name; None for the model's default.
 
     Raises:
         ValueError: for a design of which the model comes with no pruner.
     """
-    if given is not None and (given not in DESIGNS or os.path.exists(given)):
+    if given is not None and (given not in DESIGNS or Path(given, CONFIG_FILE).exists()):
         return Path(given)
     shipped = shipped_pruners(model)
     if given is not None and given not in shipped:

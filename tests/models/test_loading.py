@@ -158,6 +158,17 @@ def test_a_pruner_folder_is_loaded_and_checked(tmp_path):
         models.load_pruner(tmp_path / "nowhere", model, SCHEDULE)
 
 
+def test_a_folder_that_happens_to_have_a_design_s_name_is_none_until_a_pruner_lies_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paper").mkdir()
+    model, _ = models.load_model("demo", "float32")
+    paper = PruningSchedule.preset("paper", model.config.num_hidden_layers)
+    assert models.load_pruner("paper", model, paper).mlps.keys() == models.load_pruner(None, model, paper).mlps.keys()
+    tiny_pruner((2, 4)).save_pretrained(tmp_path / "paper")
+    with pytest.raises(ValueError, match=f"hidden size {HIDDEN}"):
+        models.load_pruner("paper", model, paper)
+
+
 def test_the_demo_model_brings_its_pruner(tmp_path, monkeypatch):
     model = tiny_model("mistral")
     model.name_or_path = "demo"
