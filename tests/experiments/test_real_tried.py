@@ -12,11 +12,13 @@ from sdtp_lib.data.real.build import real_records
 from sdtp_lib.evaluation.answers import encode_record
 from sdtp_lib.experiments.real.full_passes import TASKS
 from sdtp_lib.experiments.real.presets import as_pruner, choose
-from sdtp_lib.experiments.real.tried import AT, Way, as_sample, cuts, tried_table, try_ways, ways
+from sdtp_lib.experiments.real.tried import AT, FAST, FASTEST, FREE, Way, as_sample, cuts, tried_table, try_ways, ways
+from sdtp_lib.experiments.schedule_search import LOCAL
 from sdtp_lib.latency.flop_estimates import flop_ratio
 from sdtp_lib.models.loading import load_pruner
 from sdtp_lib.models.named_schedules import own_presets, resolve_schedule
 from sdtp_lib.models.shipped_pruners import shipped_folders
+from sdtp_lib.options import SENTENCES
 from sdtp_lib.pruning.schedule import PruningSchedule
 from sdtp_lib.results import stored
 from sdtp_lib.scorers.files import read_config
@@ -43,6 +45,12 @@ def row(score="strongest", pool="sentences", flops=1.6, loss=0.1, layer=2):
         "score": score, "pool": pool, "flops": flops, "schedule": {**SCHEDULE, "layers": [layer]},
         **dict.fromkeys(TASKS, cell),
     }  # fmt: skip
+
+
+def test_one_score_alone_is_tried_at_its_single_cuts():
+    some = ways((15,), (7, 8), (7,), ("strongest", SENTENCES))
+    assert [(way.ratio, way.layers) for way in some] == [(FREE, (15,)), (FAST, (7,)), (FAST, (8,)), (FASTEST, (7,))]
+    assert {(way.score, way.pool, way.local, way.earlier) for way in some} == {("strongest", SENTENCES, LOCAL, ())}
 
 
 @given(st.sampled_from(ways(*AT)))

@@ -77,13 +77,18 @@ FREE, FAST, FASTEST = 1.63, 2.25, 3.0
 AT = ((15,), (8,), (7,))  # where each of the three ratios is cut by default: SmolLM2-135M reads at these layers
 
 
-def ways(free: Sequence[int], fast: Sequence[int], fastest: Sequence[int]) -> tuple[Way, ...]:
+def ways(
+    free: Sequence[int], fast: Sequence[int], fastest: Sequence[int], only: tuple[str, Pool] | None = None
+) -> tuple[Way, ...]:
     """Each score at every FLOP ratio at the same single cuts; then in two cuts, and with a tenth of all left uncut.
 
     Args:
         free, fast, fastest: layers of the single cuts of each ratio; what has two cuts has them at the first of each.
+        only: a score and its pooling, whose single cuts are all that is tried.
     """
     single = [(ratio, layer) for ratio, layers in ((FREE, free), (FAST, fast), (FASTEST, fastest)) for layer in layers]
+    if only:
+        return tuple(Way(*only, ratio, (layer,), local=LOCAL) for ratio, layer in single)
     scores = (("strongest", SENTENCES), ("strongest", 13), ("attention", 7))
     fast_then_free, fastest_then_free = (fast[0], free[0]), (fastest[0], free[0])
     return (
@@ -186,20 +191,28 @@ def _layers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _way(text: str) -> tuple[str, Pool]:
+    score, _, pool = text.partition(",")
+    return score, pool if pool == SENTENCES else int(pool)
+
+
 def main() -> None:
     parser = study_parser("Try ways to cut a real model's prompts.", "tried", 12)
     places = "layers of the single cuts at the gentlest FLOP ratio, the middle and the hardest; one or more, as 7,3"
     parser.add_argument("--at", type=_layers, nargs=3, metavar="LAYERS", default=AT, help=places)
+    only = "try the single cuts of this score and pooling alone, such as strongest,sentences"
+    parser.add_argument("--only", type=_way, default=None, metavar="SCORE,POOL", help=only)
     given = parser.parse_args()
     model, tokenizer = load_with_tokenizer(given.model, "float32")
     asked = {"source": given.source, "tokens": given.tokens, "limit": given.limit}
     records = {task: tuning_records(model, tokenizer, task, **asked) for task in TASKS}
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
-    rows = try_ways(model, tokenizer, records, ways(*given.at), given.tokens, work)
+    rows = try_ways(model, tokenizer, records, ways(*given.at, given.only), given.tokens, work)
     about = {"tokens": given.tokens, "limit": given.limit, "source": given.source, "seeds": {"records": SEED}}
     write(rows, Path(given.output, "tried.json"), model, given.profile, **about)
-    head = f"# Ways to cut, tried on {given.limit} records of each task that evaluate nothing\n\n"
+    which = f"{given.limit} records of each task that evaluate nothing, at {given.tokens:,} tokens"
+    head = f"# Ways to cut, tried on {which}\n\n"
     results.write_text(os.path.join(given.output, "tried.md"), f"{head}{tried_table(rows)}\n")
 
 
