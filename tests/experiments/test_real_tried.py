@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from sdtp_lib.data.real.build import real_records
 from sdtp_lib.evaluation.answers import encode_record
 from sdtp_lib.experiments.real.full_passes import TASKS
-from sdtp_lib.experiments.real.presets import as_pruner, choose
+from sdtp_lib.experiments.real.presets import as_pruner, choose, over_lengths
 from sdtp_lib.experiments.real.tried import AT, FAST, FASTEST, FREE, Way, as_sample, cuts, tried_table, try_ways, ways
 from sdtp_lib.experiments.schedule_search import LOCAL
 from sdtp_lib.latency.flop_estimates import flop_ratio
@@ -42,7 +42,7 @@ def asked():
 def row(score="strongest", pool="sentences", flops=1.6, loss=0.1, layer=2):
     cell = {"nll": 1.0, "n": 2, "above": {"difference": loss, "ci95": [loss, loss], "verdict": "-"}}
     return {
-        "score": score, "pool": pool, "flops": flops, "schedule": {**SCHEDULE, "layers": [layer]},
+        "score": score, "pool": pool, "flops": flops, "asked": flops // 1, "schedule": {**SCHEDULE, "layers": [layer]},
         **dict.fromkeys(TASKS, cell),
     }  # fmt: skip
 
@@ -105,6 +105,17 @@ def test_presets_may_take_the_score_of_another_model():
         choose([*own, *asked], "strongest", 13)
 
 
+def test_ways_tried_at_several_lengths_are_judged_by_their_mean():
+    short = [row(flops=1.7, loss=0.1), row(flops=2.3, loss=0.1, layer=3), row(flops=2.3, loss=0.2, layer=4)]
+    short += [row(flops=3.1, loss=0.3), row(flops=2.3, loss=0.0, layer=5)]
+    long = [row(flops=1.8, loss=0.1), row(flops=2.5, loss=9.0, layer=3), row(flops=2.5, loss=0.2, layer=4)]
+    long += [row(flops=3.4, loss=0.3)]
+    both = over_lengths([short, long])
+    assert [each["schedule"]["layers"] for each in both] == [list(each["schedule"]["layers"]) for each in short[:4]]
+    assert choose(both)["fast"]["schedule"]["layers"] == short[2]["schedule"]["layers"], "3 is bad in long prompts"
+    assert choose(over_lengths([short]))["fast"]["schedule"] == short[4]["schedule"]
+
+
 def test_the_folder_of_presets_is_one_that_every_command_takes(asked, tmp_path):
     model, tokenizer, _ = asked
     chosen = {"free": row(), "fast": row(layer=3), "fastest": row(layer=4)}
@@ -118,8 +129,12 @@ def test_cuts_are_told_in_words():
     assert cuts(None) == "none" and cuts(SCHEDULE) == "layer 2 to 50%"
 
 
-FOUND = {"smollm2-135m": "smollm2", "qwen2.5-coder-0.5b": "qwen"}  # folder -> profile of the trial
-LIKE = {"qwen2.5-coder-0.5b": ("strongest", "sentences")}  # of the first model; its places alone were chosen
+# folder -> files of the trials that chose its places, and the score that was taken before
+FOUND = {
+    "smollm2-135m": [("smollm2", "tried_places"), ("smollm2", "tried_4096")],
+    "qwen2.5-coder-0.5b": [("qwen", "tried")],
+}
+SCORE = ("strongest", "sentences")  # chosen by smollm2's first trial
 
 
 TUNED = {each.parent.name: each for each in shipped_folders() if each.name == "tuned"}
@@ -128,7 +143,12 @@ TUNED = {each.parent.name: each for each in shipped_folders() if each.name == "t
 @pytest.mark.parametrize("name", TUNED)
 def test_what_is_shipped_is_what_the_stored_trial_chooses(name):
     record = read_config(TUNED[name])["record"]
-    chosen = choose(stored(FOUND[name], "tried"), *LIKE.get(name, ()))
+    chosen = choose(over_lengths([stored(*file) for file in FOUND[name]]), *SCORE)
     schedules = {key: PruningSchedule(**each["schedule"]) for key, each in chosen.items()}
     assert own_presets(record["model"]) == schedules
     assert {(record["score"], record["use"]["pool"])} == {(each["score"], each["pool"]) for each in chosen.values()}
+
+
+def test_the_shipped_score_is_what_the_first_trial_chooses():
+    chosen = choose(over_lengths([stored("smollm2", "tried")]))
+    assert {(each["score"], each["pool"]) for each in chosen.values()} == {SCORE}

@@ -1,6 +1,7 @@
 """The schedules `free`, `fast` and `fastest` of a real model, chosen from ways that were tried, as a pruner's folder.
 
-`python -m sdtp_lib.experiments.real.presets results/smollm2/tried.json FOLDER --model smollm2-135m` writes it.
+`python -m sdtp_lib.experiments.real.presets results/smollm2/tried.json FOLDER --model smollm2-135m` writes it. Several
+files, each of another length, are judged by the mean loss of the ways that all of them tried.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,6 +56,26 @@ def choose(
     return {name: best[name] for name in AT_LEAST}
 
 
+def over_lengths(tried: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """The ways that were tried at every length, with their mean loss above the full model's.
+
+    Args:
+        tried: rows of `tried.try_ways` for each length; schedules and FLOPs are those of the first.
+    """
+    first, *others = ({_way(row): row for row in rows} for rows in tried)
+    return [
+        {**row, **{task: {"above": {"difference": mean(each[way][task]["above"]["difference"]
+                                                       for each in (first, *others))}} for task in TASKS}}
+        for way, row in first.items()
+        if row["score"] in UNTRAINED and all(way in each for each in others)
+    ]  # fmt: skip
+
+
+def _way(row: Mapping[str, Any]) -> tuple:
+    cuts = row["schedule"] and (*row["schedule"]["layers"], row["schedule"]["local_ratio"])
+    return row["score"], row["pool"], row["asked"], cuts
+
+
 def as_pruner(
     chosen: Mapping[str, Mapping[str, Any]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> AttentionPruner:
@@ -69,9 +91,10 @@ def as_pruner(
 
 
 def write_presets(
-    tried: str | os.PathLike, folder: str | os.PathLike, model: str | os.PathLike, like: str | os.PathLike | None = None
-) -> None:
-    """Choose from the file `tried` and write the folder.
+    tried: Sequence[str | os.PathLike], folder: str | os.PathLike, model: str | os.PathLike,
+    like: str | os.PathLike | None = None,
+) -> None:  # fmt: skip
+    """Choose from the files `tried`, each of another length, and write the folder.
 
     Args:
         like: folder of presets, of another model say, whose score and pooling are taken whatever others lose.
@@ -80,7 +103,8 @@ def write_presets(
         ValueError, FileNotFoundError: as `choose` and `load_model`; nothing is written then.
     """
     known = read_config(Path(like))["record"] if like else None
-    chosen = choose(read_json(tried)["data"], *((known["score"], known[USE]["pool"]) if known else ()))
+    rows = over_lengths([read_json(file)["data"] for file in tried])
+    chosen = choose(rows, *((known["score"], known[USE]["pool"]) if known else ()))
     as_pruner(chosen, *load_with_tokenizer(model, "float32")).save_pretrained(folder)
 
 
@@ -90,7 +114,7 @@ def _loss(row: Mapping[str, Any]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Choose a real model's presets from ways that were tried.")
-    parser.add_argument("tried", help="tried.json")
+    parser.add_argument("tried", nargs="+", help="tried.json, of one length or several")
     parser.add_argument("folder", help="gets the pruner")
     parser.add_argument("--model", required=True, help="folder or name")
     parser.add_argument("--like", default=None, metavar="PRUNER", help="folder whose score is taken, pooled as there")
