@@ -51,7 +51,7 @@ def store_methods(
         folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
         output: folder to write to.
         model: whose FLOPs are counted.
-        note: what else a reader of the page must know.
+        note: what else a reader of the page must know; by default what the table of `output` says, if it is added to.
         beside: folder of a stored table, whose rows of the full model go before those of `folder`.
         profile: that the results belong to; by default what the files say.
         add: keep the rows of `output` that `folder` has no file of the same name for; their differences are taken anew.
@@ -75,7 +75,7 @@ def store_methods(
     rows = compare_methods(folder, AutoConfig.from_pretrained(home or model), known)
     rows += kept.beside(known + [run for run in runs.values() if run[0]["method"] == "full"])
     about = _of_all([run for run, _ in runs.values()], kept)
-    about["profile"] = profile or about.get("profile")
+    about["profile"], about["note"] = profile or about.get("profile"), note or kept.about.get("note", "")
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
@@ -83,7 +83,7 @@ def store_methods(
     about |= {key: _of_rows(rows, key) for key in ("device", "commit")}  # those of the full model's rows included
     files = {
         JSON: json.dumps({"metadata": about, "data": rows}, indent=2) + "\n",
-        PAGE: methods_page(rows, about, note),
+        PAGE: methods_page(rows, about),
         SAMPLES: gzip.compress(_lines(kept.samples | new).encode(), mtime=0),
     }
     files = {Path(output, name): text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
@@ -91,12 +91,12 @@ def store_methods(
     return list(files)
 
 
-def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any], note: str = "") -> str:
+def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
     """The Markdown page: a table for every task and length that has rows."""
     devices = " and ".join(sorted({row["device"] for row in rows}))
     dtypes = about["dtype"] if isinstance(about["dtype"], list) else [about["dtype"]]
     title = f"{about.get('weights', about['model'])}, computed in {' and '.join(dtypes)}"
-    parts = [HEAD.format(title=title, devices=devices), *([note + "\n"] if note else [])]
+    parts = [HEAD.format(title=title, devices=devices), *([about["note"] + "\n"] if about["note"] else [])]
     for tokens in sorted({row["tokens"] for row in rows}):
         for task in DATASETS:
             if any(row["tokens"] == tokens and row["task"] == task for row in rows):
