@@ -115,7 +115,7 @@ def numbers(page):
 
 def stored(document, key):
     """The value at a key such as `data[method=paper&schedule.keep_ratio=0.7].score`: of a list the one that fits."""
-    for name, conditions in re.findall(r"(\w+)(?:\[(.*?)\])?", key) if key else []:
+    for name, conditions in re.findall(r"([\w-]+)(?:\[(.*?)\])?", key) if key else []:
         document = document[int(name)] if isinstance(document, list) else document[name]
         if conditions:
             wanted = [condition.split("=") for condition in conditions.split("&")]
