@@ -46,7 +46,7 @@ FULL = Effort(
     places=2, first_look=4, finalists=12, repeats=5,
 )  # fmt: skip
 QUICK = Effort(
-    train=24, search=8, held_out=12, epochs=4, depths=(0.25, 0.4), stages=(1, 4), place_look=4, places=1,
-    first_look=2, finalists=6, repeats=3,
+    train=24, search=16, held_out=20, epochs=4, depths=(0.25, 0.4), stages=(1, 4), place_look=8, places=1,
+    first_look=4, finalists=6, repeats=3,
 )  # fmt: skip
 POOLS = (1, 7, SENTENCES)  # how scores are pooled, see `scorers.pooling`
