@@ -21,9 +21,8 @@ NOTEBOOKS = {stem: file.notebook for names, file in RESULT_FILES.items() if file
 OTHER = {f"smollm2/tuned/latency_results_{name}.json": None for name in ("free", "fast", "fastest")}
 OTHER |= {name: "latency_7b" for name in NAMES if name.startswith("h200_decode/")}
 STALE = (  # made from a tree with changes, at a commit that is gone, or with other parameters
-    "demo/fig[45]_*", "demo/positions*", "demo/pruner_*", "demo/quality_flops*", "demo/question_*",
-    "demo/table[1356]_*", "demo/prefill/latency_results_*", "demo_full/pruner_ablation*", "demo_full/question_*",
-    "demo_full/table[34]_*", "latency_cpu/prefill_float32/*", "smollm2/evidence.json",
+    "demo_full/pruner_ablation*", "demo_full/question_*", "demo_full/table[34]_*", "latency_cpu/prefill_float32/*",
+    "smollm2/evidence.json",
 )  # fmt: skip
 ASKED = ("limit", "num_samples", "repeats", "seeds", "tasks", "epochs", "fewshot", "tokens")
 
