@@ -1,12 +1,12 @@
 """Every stored result can be made again: of a clean commit of this history, its folder's profile and its parameters."""
 
+import ast
 import subprocess
 from fnmatch import fnmatch
 from functools import cache
 
 import papermill
 import pytest
-import yaml
 
 from sdtp_lib import paths
 from sdtp_lib.ledger.page import expanded
@@ -64,4 +64,4 @@ def parameters(profile, notebook):
         return {}
     job, *_ = plan(profile, notebook)
     defaults = papermill.inspect_notebook(str(job.notebook))
-    return {key: yaml.safe_load(value["default"]) for key, value in defaults.items()} | job.parameters
+    return {key: ast.literal_eval(value["default"]) for key, value in defaults.items()} | job.parameters
