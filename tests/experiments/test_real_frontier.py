@@ -29,6 +29,7 @@ def test_curves_part_the_paper_s_stages_from_others_and_ascend():
     assert {*found} == {"attention; the paper's stages", "attention; few later cuts", "random; few later cuts"}
     assert [each["flops"] for each in found["attention; few later cuts"]] == [1.6, 2.2]
     assert not curves(rows, "needle", 128, ["attention"])
+    assert not curves([row(schedule="[8]")], "needle", 64, ["attention"]), "a place that was not taken"
 
 
 @pytest.mark.parametrize(
