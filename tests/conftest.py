@@ -1,6 +1,7 @@
 """Quiet, offline, and away from the tracked results; set before any test module imports a Hugging Face library."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -15,6 +16,8 @@ os.environ |= {
     "MPLBACKEND": "agg",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tiny models threads mostly wait for each other: half the time
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell turns off in what it starts in the background
 
 hypothesis.settings.register_profile("shared", deadline=None)  # on a busy machine an example may wait for its turn
 hypothesis.settings.load_profile("shared")
