@@ -88,16 +88,16 @@ class Batch:
 
 
 def encode_pairs(
-    pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int | None, chat_template: bool | None = None
-) -> list[Sample]:
+    pairs: Sequence[dict], tokenizer, max_tokens: int | None, limit: int | None, chat_template: bool | None = None,
+    warn: bool = False,
+) -> list[Sample]:  # fmt: skip
     """The first `limit` of `pairs` (`id`, `prompt`, `answer`) that have at most `max_tokens` tokens, as samples.
-
-    How many are passed over, because they are longer, is logged as a warning.
 
     Args:
         limit: None takes all that fit.
         chat_template: whether they go into the tokenizer's chat template, but for those of datasets that take none;
             None: if it has one.
+        warn: log how many are passed over because they are longer.
 
     Raises:
         ValueError: for a pair that does not fit `records.PAIR`, has no tokens, the id of another, or turns of a chat
@@ -120,7 +120,7 @@ def encode_pairs(
     if len(samples) < (1 if limit is None else limit):
         wanted = "all" if limit is None else limit
         raise ValueError(f"asked for {wanted} samples, but {len(samples)} of {len(pairs)} fit max_tokens={max_tokens}")
-    if longer:
+    if longer and warn:
         logging.getLogger(__name__).warning(
             "sdtp: warning: %d of %d prompts have, with their answers, more than max_tokens=%d tokens: passed over",
             longer, longer + len(samples), max_tokens,

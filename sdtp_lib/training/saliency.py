@@ -186,7 +186,7 @@ def mark(
     layers = list(range(depth) if layers == "all" else layers)
     check_layers(layers, depth)
     chat = uses_template(tokenizer, chat_template)
-    samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples, chat)
+    samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples, chat, warn=True)
     settings = {
         "model": label(network.name_or_path), "fingerprint": fingerprint(network),
         "dtype": str(network.dtype).removeprefix("torch."),

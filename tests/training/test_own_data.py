@@ -85,8 +85,9 @@ def test_the_pruner_of_own_lines_can_be_trained_by_the_commands(options, tmp_pat
     assert TokenPruner.from_pretrained(places["pruner"]).record["chat_template"] == DIGEST
 
 
-def test_of_a_file_all_prompts_are_marked_that_fit(tmp_path):
+def test_of_a_file_all_prompts_are_marked_that_fit(tmp_path, caplog):
     lines = [{"prompt": "a green door " * words, "answer": " open"} for words in (2, 3, 200)]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = mark("demo", tmp_path / "own.jsonl", output=tmp_path / "marks", max_tokens=100, layers=[4])
     assert len(found.samples) == 2 == found.manifest["num_samples"]
+    assert "1 of 3 prompts have, with their answers, more than max_tokens=100 tokens: passed over" in caplog.text

@@ -138,7 +138,7 @@ def split_pairs(
     """
     pairs = pairs[: SPARE * sum(effort.wanted.values())]
     documents = {str(pair["id"]): pair["document"] for pair in pairs if "document" in pair}
-    samples = encode_pairs(pairs, tokenizer, max_tokens, None, chat_template)
+    samples = encode_pairs(pairs, tokenizer, max_tokens, None, chat_template, warn=True)
     parts = split(samples, documents, effort.wanted, seed)
     taken = [sample for part in parts.values() for sample in part]
     return parts, len({documents.get(sample.id, sample.id) for sample in taken})
