@@ -6,4 +6,5 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # rules of t
 DTYPES = ("auto", "bfloat16", "float16", "float32")  # of a model's weights; auto is resolved in models/dtypes.py
 BASELINES = ("random", "recency", "norm", "attention", "strongest", "h2o")  # scores that need no training
 METHODS = ("full", "sdtp", *BASELINES, "oracle")  # that answers are measured under; see evaluation/methods.py
+COMPARED = (*BASELINES, "oracle", "question_aware")  # scores that the explorer shows beside a pruner's
 SENTENCES = "sentences"  # how scores are pooled, in place of a number of neighbours; see scorers/pooling.py

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from ..options import BASELINES, DECODES, DEVICE_MAPS, DTYPES, METHODS, MODES, SENTENCES
+from ..options import COMPARED, DECODES, DEVICE_MAPS, DTYPES, METHODS, MODES, SENTENCES
 from ..pruning.schedule import PRESET_NAMES, is_name
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
@@ -193,7 +193,7 @@ def explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-file", required=True, metavar="FILE", help="UTF-8 text, - for stdin")
     parser.add_argument("--output", required=True, metavar="FILE.html", help="one page that needs nothing else")
     _pruned_prompt(parser, "keep07")
-    beside = f"the score beside it: {', '.join(BASELINES)}, oracle, question_aware, or a pruner's folder"
+    beside = f"the score beside it: {', '.join(COMPARED)}, or a pruner's folder"
     parser.add_argument("--compare", default="random", metavar="NAME|FOLDER", help=beside)
     parser.add_argument("--answer", default=None, metavar="TEXT", help="its saliency; by default the full model's own")
     parser.add_argument("--seed", type=int, default=0, help="of random scores")

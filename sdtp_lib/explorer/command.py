@@ -12,15 +12,13 @@ from ..evaluation.longbench import check_names, resolve_schedule
 from ..evaluation.methods import make_scorer
 from ..models.loading import load_pruner, load_with_tokenizer
 from ..models.named_schedules import default_schedule
-from ..options import BASELINES
+from ..options import COMPARED
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
 from ..text_files import check_apart, read_text
 from ..training.saliency import label
 from .content import exploration
-
-COMPARED = (*BASELINES, "oracle", "question_aware")
 
 
 def explore(

@@ -114,14 +114,14 @@ def is_better(arm: Arm, *others: Arm) -> Reader:
         ours, theirs = measured(document, arm), {other: measured(document, other) for other in others}
         if not ours or not all(found.keys() >= ours.keys() for found in theirs.values()):
             return None
-        gaps = {other: {task: cell.over(found[task]) for task, cell in ours.items()} for other, found in theirs.items()}
-        scores = {other: [each.score.mean for each in (*ours.values(), *found.values())]
-                  for other, found in theirs.items()}  # fmt: skip
-        statuses = [higher(gap.values(), scores[other]) for other, gap in gaps.items()]
-        texts = []
-        for task, cell in ours.items():
-            said = ", ".join(f"{gap[task]} over {other}" for other, gap in gaps.items())
-            texts.append(f"{TASKS[task]} {cell.score.mean:.1f}: {said}")
+        statuses, said = [], {task: [] for task in ours}
+        for other, found in theirs.items():
+            gaps = {task: cell.over(found[task]) for task, cell in ours.items()}
+            scores = [each[task].score.mean for task in ours for each in (ours, found)]
+            statuses.append(higher(gaps.values(), scores))
+            for task, gap in gaps.items():
+                said[task].append(f"{gap} over {other}")
+        texts = [f"{TASKS[task]} {cell.score.mean:.1f}: {', '.join(said[task])}" for task, cell in ours.items()]
         chance = _chance(document, ours, arm, *others)
         return Finding("; ".join(texts), Status.of_all(statuses), _n(ours), chance, _key(arm, *others))
 

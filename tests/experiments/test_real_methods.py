@@ -7,7 +7,7 @@ import re
 import pytest
 from transformers import LlamaConfig
 
-from sdtp_lib.experiments.real.methods import compare_methods, methods_table
+from sdtp_lib.experiments.real.methods import compare_methods, methods_table, read_runs
 from sdtp_lib.experiments.real.stored_methods import store_methods
 from sdtp_lib.pruning.schedule import PruningSchedule
 
@@ -33,7 +33,7 @@ def write(folder, name, method, scores, *, nll=1.0, asked="a", pool=1, first=0, 
 def test_each_method_stands_beside_the_full_model_on_its_own_records(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 8, nll=0.5)
     write(tmp_path, "some", "attention", [0.0] * 3 + [1.0] * 3, nll=0.75, pool=7)  # fewer records, the same first ones
-    full, pruned = compare_methods(tmp_path, CONFIG)
+    full, pruned = compare_methods(read_runs(tmp_path), CONFIG)
     assert (full["schedule"], full["method"], full["flops"], full["n"]) == ("none", "full", 1.0, 8)
     assert "difference" not in full["score"] and full["score"]["mean"] == 100
     assert (pruned["schedule"], pruned["method"], pruned["n"]) == ("paper", "attention, pooled over 7", 6)
@@ -46,7 +46,7 @@ def test_answers_that_are_all_alike_have_an_interval_all_the_same(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 50, nll=1.0)
     write(tmp_path, "same", "norm", [1.0] * 50, nll=1.0)
     write(tmp_path, "none", "random", [0.0] * 50)
-    rows = {row["method"]: row for row in compare_methods(tmp_path, CONFIG)}
+    rows = {row["method"]: row for row in compare_methods(read_runs(tmp_path), CONFIG)}
     assert rows["full"]["score"]["ci95"] == pytest.approx([92.865, 100], abs=0.01)
     assert rows["random"]["score"]["ci95"] == pytest.approx([0, 7.135], abs=0.01)
     assert rows["norm"]["score"]["difference"]["ci95"] == pytest.approx([-7.135, 7.135], abs=0.01)
@@ -56,14 +56,14 @@ def test_answers_that_are_all_alike_have_an_interval_all_the_same(tmp_path):
 def test_a_row_of_a_trained_pruner_names_its_folder(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 8)
     write(tmp_path, "own", "sdtp", [1.0] * 8, pool=7, pruner={"name": "smollm2-135m/paper"})
-    _, pruned = compare_methods(tmp_path, CONFIG)
+    _, pruned = compare_methods(read_runs(tmp_path), CONFIG)
     assert (pruned["method"], pruned["pruner"]) == ("sdtp, paper, pooled over 7", "smollm2-135m/paper")
 
 
 def test_the_table_shows_one_task_at_one_length(tmp_path):
     write(tmp_path, "full", "full", [1.0, 0.0] * 4)
     write(tmp_path, "some", "random", [0.0] * 8)
-    text = methods_table(compare_methods(tmp_path, CONFIG), "needle", 64)
+    text = methods_table(compare_methods(read_runs(tmp_path), CONFIG), "needle", 64)
     assert "| full" in text and "-50.0 [" in text and text.count("\n") == 3
 
 
@@ -71,7 +71,7 @@ def test_a_method_without_the_full_model_on_its_records_is_refused(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 8, first=100)
     write(tmp_path, "some", "random", [0.0] * 8)
     with pytest.raises(ValueError, match="no result of the full model on the prompts of needle at 64 tokens"):
-        compare_methods(tmp_path, CONFIG)
+        compare_methods(read_runs(tmp_path), CONFIG)
 
 
 @pytest.mark.parametrize("other", [{"asked": "b"}, {"model": "n"}, {"dtype": "bfloat16"}])
@@ -79,14 +79,14 @@ def test_other_prompts_of_the_same_records_and_other_models_are_not_compared(tmp
     write(tmp_path, "full", "full", [1.0] * 8, **other)
     write(tmp_path, "some", "random", [0.0] * 8)
     with pytest.raises(ValueError, match="no result of the full model on the prompts of .* as m read them in float32"):
-        compare_methods(tmp_path, CONFIG)
+        compare_methods(read_runs(tmp_path), CONFIG)
 
 
 def test_the_same_prompts_are_compared_whatever_option_made_them(tmp_path):
     write(tmp_path, "full", "full", [1.0] * 8, tokens={"needle": 64, "tpo": 7500}, chat_template=None)
     write(tmp_path, "plain", "full", [0.5] * 8, asked="b")
     write(tmp_path, "some", "random", [0.0] * 8)
-    rows = compare_methods(tmp_path, CONFIG)
+    rows = compare_methods(read_runs(tmp_path), CONFIG)
     assert [row["tokens"] for row in rows] == [64] * 3
     assert [row["score"]["difference"]["mean"] for row in rows if row["method"] == "random"] == [-100]
 
@@ -95,13 +95,13 @@ def test_the_full_model_without_its_chat_template_is_told_apart_where_the_task_t
     for task in ("needle", "documents_qa"):
         for chat in ("abc", None):
             write(tmp_path, f"{task}-{chat}", "full", [1.0] * 8, task=task, chat_template=chat)
-    found = {(row["task"], row["method"]) for row in compare_methods(tmp_path, CONFIG)}
+    found = {(row["task"], row["method"]) for row in compare_methods(read_runs(tmp_path), CONFIG)}
     assert found == {("needle", "full"), ("documents_qa", "full"), ("documents_qa", "full, no chat template")}
 
 
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="has no results of sdtp evaluate"):
-        compare_methods(tmp_path, CONFIG)
+        compare_methods(read_runs(tmp_path), CONFIG)
 
 
 @pytest.fixture
@@ -227,5 +227,5 @@ def test_a_schedule_of_a_shipped_pruner_goes_by_its_own_name(tmp_path, monkeypat
     monkeypatch.setattr("sdtp_lib.experiments.real.methods.own_presets", lambda name: {"fast": own})
     write(tmp_path, "full", "full", [1.0] * 4)
     write(tmp_path, "some", "sdtp", [1.0] * 4, schedule=own.to_dict(), pool="sentences", pruner={"name": "m/tuned"})
-    _, pruned = compare_methods(tmp_path, CONFIG)
+    _, pruned = compare_methods(read_runs(tmp_path), CONFIG)
     assert (pruned["schedule"], pruned["method"]) == ("fast", "sdtp, tuned, by sentences")

@@ -10,6 +10,7 @@ from ...markdown import Markdown
 from ...plots.kinds import LATER, PAPERS
 from ...pruning.schedule import PRESET_RATIOS
 from ...results import markdown_table
+from .methods import has_name
 
 TASKS = ("needle", "documents_qa")
 
@@ -45,14 +46,14 @@ def joined(*tables: Sequence[Mapping]) -> list[Mapping]:
 def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[str]) -> dict[str, list[Mapping]]:
     """Label -> the rows of a method under one kind of schedule, by FLOPs; labels in the order of `methods`.
 
-    Schedules without a name, which the table calls by their layers, are left out: they were tried and not taken.
+    Schedules without a name are left out: they were tried and not taken.
 
     Args:
         methods: as the table has them.
     """
     found: dict[str, list[Mapping]] = {}
-    named = [row for row in rows if row["schedule"] != "none" and not row["schedule"].startswith("[")]
-    chosen = [row for row in named if row["task"] == task and row["tokens"] == tokens]
+    cut = [row for row in rows if row["schedule"] != "none" and has_name(row["schedule"])]
+    chosen = [row for row in cut if row["task"] == task and row["tokens"] == tokens]
     for method in methods:
         for row in sorted((row for row in chosen if row["method"] == method), key=lambda row: row["flops"]):
             kind = PAPERS if row["schedule"] in PRESET_RATIOS else LATER

@@ -29,14 +29,14 @@ Run = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]  # metadata, samples
 
 
 def compare_methods(
-    folder: str | os.PathLike, config: PretrainedConfig, known: Sequence[Run] = ()
+    runs: Mapping[str, Run], config: PretrainedConfig, known: Sequence[Run] = ()
 ) -> list[dict[str, Any]]:
-    """One row for each task of each result file of a folder, beside the full model on the same prompts.
+    """One row for each task of each run, beside the full model on the same prompts.
 
     Args:
-        folder: JSON files of `sdtp evaluate --output`, with their samples beside them.
+        runs: of `read_runs`.
         config: of the model, for the FLOPs of its prefill.
-        known: results of the full model beside those of the folder; of those the samples may be stored ones, which have
+        known: results of the full model beside those of `runs`; of those the samples may be stored ones, which have
             the number of tokens of a prompt in place of its digest.
 
     Returns:
@@ -47,10 +47,8 @@ def compare_methods(
         `difference` to it; the full model's come first.
 
     Raises:
-        ValueError: if a pruned result has no full one of the same model and dtype on the same prompts, or the folder no
-            results.
+        ValueError: if a pruned result has no full one of the same model and dtype on the same prompts.
     """
-    runs = read_runs(folder)
     full = [(about, samples) for about, samples in runs.values() if about["method"] == "full"] + [*known]
     rows = []
     for stem, (about, samples) in runs.items():
@@ -63,7 +61,7 @@ def compare_methods(
 
 
 def read_runs(folder: str | os.PathLike) -> dict[str, Run]:
-    """The results of `sdtp evaluate` in a folder, by the stem of their files; ValueError if there are none."""
+    """By the stem of their files what `sdtp evaluate --output` wrote to a folder; ValueError if there is nothing."""
     runs = {}
     for file in sorted(Path(folder).glob("*.json")):
         _, *samples = read_jsonl(file.with_name(f"{file.stem}.samples.jsonl"))
@@ -89,6 +87,11 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
         for row in chosen
     ]  # fmt: skip
     return Markdown(markdown_table(pd.DataFrame(table)))
+
+
+def has_name(schedule: str) -> bool:
+    """Whether a row's schedule goes by a name; one without is called by its layers, such as [8]."""
+    return not schedule.startswith("[")
 
 
 def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> dict[str, Any]:
@@ -140,19 +143,31 @@ def measured(own: Sequence[Mapping], beside: Sequence[Mapping] | None = None) ->
     return {name: _cell(own, beside, *how) for name, how in MEASURES.items() if how[0] in own[0]}
 
 
-def _cell(own: Sequence[dict], beside: Sequence[dict] | None, key: str, scale: float) -> dict[str, Any]:
-    values = [scale * sample[key] for sample in own]
+def paired(own: Sequence[Mapping], others: Sequence[Mapping], key: str, scale: float) -> dict[str, Any]:
+    """`mean` and `ci95` of one of MEASURES, sample by sample above those of another method on the same prompts."""
+    ours, theirs = _values(own, key, scale), _values(others, key, scale)
+    found = difference_cell([[value - other for value, other in zip(ours, theirs, strict=True)]])
+    rare = _rare(ours, scale)
+    alike = ours == theirs and rare is not None
+    return {"mean": found["difference"], "ci95": [-rare, rare] if alike else found["ci95"]}
+
+
+def _cell(own: Sequence[Mapping], beside: Sequence[Mapping] | None, key: str, scale: float) -> dict[str, Any]:
+    values = _values(own, key, scale)
     cell = {"mean": round(sum(values) / len(values), 4), "ci95": interval([values])}
-    yes_or_no, rare = scale == 100 and {*values} <= {0, 100}, round(scale * at_most_of(len(values)), 4)
-    if yes_or_no and len({*values}) == 1:  # of which a bootstrap makes an interval without width
+    rare = _rare(values, scale)
+    if rare is not None and len({*values}) == 1:
         cell["ci95"] = [0.0, rare] if values[0] == 0 else [scale - rare, float(scale)]
-    if beside is not None:
-        others = [scale * other[key] for other in beside]
-        differences = [value - other for value, other in zip(values, others, strict=True)]
-        found = difference_cell([differences])
-        alike = yes_or_no and {*others} <= {0, 100} and not any(differences)
-        cell["difference"] = {"mean": found["difference"], "ci95": [-rare, rare] if alike else found["ci95"]}
-    return cell
+    return cell if beside is None else cell | {"difference": paired(own, beside, key, scale)}
+
+
+def _values(samples: Sequence[Mapping], key: str, scale: float) -> list[float]:
+    return [scale * sample[key] for sample in samples]
+
+
+def _rare(values: Sequence[float], scale: float) -> float | None:
+    """How far a mean of yes-or-no scores may lie from all of them where they are alike, as a bootstrap cannot tell."""
+    return round(scale * at_most_of(len(values)), 4) if scale == 100 and {*values} <= {0, 100} else None
 
 
 def _shown(cell: Mapping) -> str:

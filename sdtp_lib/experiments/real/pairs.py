@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...evaluation.paired_differences import difference_cell
-from .methods import MEASURES
+from .methods import MEASURES, paired
 
 PAIRED = ("score", "nll")  # of MEASURES
 
@@ -41,12 +40,7 @@ def _paired(row: Mapping, other: Mapping, samples: Mapping[str, Sequence[Mapping
     )
     both = [name for name in ours if name in theirs]
     return {
-        measure: _difference([scale * (ours[name][key] - theirs[name][key]) for name in both])
-        for measure, (key, scale) in MEASURES.items()
+        measure: paired([ours[name] for name in both], [theirs[name] for name in both], *how) | {"n": len(both)}
+        for measure, how in MEASURES.items()
         if both and measure in PAIRED and measure in row and measure in other
     }  # fmt: skip
-
-
-def _difference(values: Sequence[float]) -> dict[str, Any]:
-    cell = difference_cell([values])
-    return {"mean": cell["difference"], "ci95": cell["ci95"], "n": len(values)}

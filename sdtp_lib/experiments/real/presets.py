@@ -62,18 +62,17 @@ def over_lengths(tried: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[s
     Args:
         tried: rows of `tried.try_ways` for each length; schedules and FLOPs are those of the first.
     """
-    first, *others = ({_way(row): row for row in rows} for rows in tried)
+    first, *others = ({_way(row): row for row in rows if row["score"] in UNTRAINED} for rows in tried)
     return [
         {**row, **{task: {"above": {"difference": mean(each[way][task]["above"]["difference"]
                                                        for each in (first, *others))}} for task in TASKS}}
         for way, row in first.items()
-        if row["score"] in UNTRAINED and all(way in each for each in others)
+        if all(way in each for each in others)
     ]  # fmt: skip
 
 
 def _way(row: Mapping[str, Any]) -> tuple:
-    cuts = row["schedule"] and (*row["schedule"]["layers"], row["schedule"]["local_ratio"])
-    return row["score"], row["pool"], row["asked"], cuts
+    return row["score"], row["pool"], row["asked"], (*row["schedule"]["layers"], row["schedule"]["local_ratio"])
 
 
 def as_pruner(

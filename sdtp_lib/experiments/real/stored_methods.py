@@ -72,21 +72,24 @@ def store_methods(
         full = StoredTable.read(beside).full(asked)
         kept = kept.without(full.samples)
     known = [*full.runs(), *kept.runs()]
-    rows = compare_methods(folder, AutoConfig.from_pretrained(home or model), known)
+    rows = compare_methods(runs, AutoConfig.from_pretrained(home or model), known)
     rows += kept.beside(known + [run for run in runs.values() if run[0]["method"] == "full"])
-    about = _of_all([run for run, _ in runs.values()], kept)
+    abouts = [run for run, _ in runs.values()]
+    about = {
+        key: _different([*(kept.said(key) if kept.rows else []), *(each.get(key) for each in abouts)])
+        for key in sorted({key for each in [kept.about, *abouts] for key in each})
+    }
     about["profile"], about["note"] = profile or about.get("profile"), note or kept.about.get("note", "")
     source = read_json(home / RECORD_FILE) if home and (home / RECORD_FILE).is_file() else {}
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
     rows = with_pairs(in_order(full.rows + rows), kept.samples | new)
-    about |= {key: _of_rows(rows, key) for key in ("device", "commit")}  # those of the full model's rows included
+    about |= {key: _different([row[key] for row in rows]) for key in ("device", "commit")}  # full model's rows included
     files = {
-        JSON: json.dumps({"metadata": about, "data": rows}, indent=2) + "\n",
-        PAGE: methods_page(rows, about),
-        SAMPLES: gzip.compress(_lines(kept.samples | new).encode(), mtime=0),
+        Path(output, JSON): (json.dumps({"metadata": about, "data": rows}, indent=2) + "\n").encode(),
+        Path(output, PAGE): methods_page(rows, about).encode(),
+        Path(output, SAMPLES): gzip.compress(_lines(kept.samples | new).encode(), mtime=0),
     }
-    files = {Path(output, name): text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
     write_files(files)
     return list(files)
 
@@ -104,19 +107,10 @@ def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _of_all(runs: Sequence[Mapping], kept: StoredTable) -> dict[str, Any]:
-    """What all runs say of each setting, None if they say nothing; else the different values in order."""
-    about = {}
-    for key in sorted({key for run in [kept.about, *runs] for key in run}):
-        values = [*(kept.said(key) if kept.rows else []), *(run.get(key) for run in runs)]
-        different = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
-        about[key] = different if len(different) > 1 else next(iter(different), None)
-    return about
-
-
-def _of_rows(rows: Sequence[Mapping], key: str) -> Any:
-    values = [*dict.fromkeys(row[key] for row in rows)]
-    return values if len(values) > 1 else values[0]
+def _different(values: Sequence[Any]) -> Any:
+    """What all values say, None if they say nothing; else the different ones in the order in which they come."""
+    found = list({json.dumps(value, sort_keys=True): value for value in values if value is not None}.values())
+    return found if len(found) > 1 else next(iter(found), None)
 
 
 def _lines(samples: Mapping[str, Sequence[Mapping]]) -> str:

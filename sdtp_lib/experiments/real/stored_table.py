@@ -48,17 +48,14 @@ class StoredTable:
 
     def full(self, asked: Collection[str]) -> StoredTable:
         """The full model's rows on records of these ids alone."""
-        rows = [row for row in self.rows if row["method"] == "full"]
-        some = {
-            row["samples"]: [one for one in self.samples[row["samples"]] if one["_id"] in asked]
-            for row in rows
-        }  # fmt: skip
-        kept = [
-            row | {"n": len(own)} | measured(own)
-            for row in rows
-            if (own := [one for one in some[row["samples"]] if one["dataset"] == row["task"]])
-        ]
-        return StoredTable(self.about, kept, {row["samples"]: some[row["samples"]] for row in kept})
+        some = {stem: [one for one in own if one["_id"] in asked] for stem, own in self.samples.items()}
+        full = StoredTable(self.about, [row for row in self.rows if row["method"] == "full"], some)
+        rows = [row | {"n": len(own)} | measured(own) for row in full.rows if (own := full.of(row))]
+        return StoredTable(self.about, rows, {row["samples"]: some[row["samples"]] for row in rows})
+
+    def of(self, row: Mapping[str, Any]) -> list[dict]:
+        """The samples of one row: a file may hold several tasks."""
+        return [one for one in self.samples[row["samples"]] if one["dataset"] == row["task"]]
 
     def runs(self) -> list[Run]:
         """The full model's samples as `compare_methods` takes them for known; ValueError if they are not here."""
@@ -75,7 +72,7 @@ class StoredTable:
         """
         rows = []
         for row in self.rows:
-            own = [one for one in self.samples[row["samples"]] if one["dataset"] == row["task"]]
+            own = self.of(row)
             other = None if row["method"] == "full" else full_beside(own, self.about, row["task"], row["tokens"], full)
             rows.append(row | measured(own, other))
         return rows

@@ -19,7 +19,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from ... import results
 from ...data.samples import Sample
 from ...evaluation.answers import encode_record, in_chat
-from ...evaluation.methods import make_scorer
+from ...evaluation.methods import make_scorer, read_row
 from ...evaluation.paired_differences import difference_cell
 from ...evaluation.prompts import encode_answer
 from ...latency.flop_estimates import flop_ratio
@@ -191,17 +191,17 @@ def _layers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
-def _way(text: str) -> tuple[str, Pool]:
-    score, _, pool = text.partition(",")
-    return score, pool if pool == SENTENCES else int(pool)
+def _score(text: str) -> tuple[str, Pool]:
+    row = read_row(text)
+    return row.method, row.pool or 1
 
 
 def main() -> None:
     parser = study_parser("Try ways to cut a real model's prompts.", "tried", 12)
     places = "layers of the single cuts at the gentlest FLOP ratio, the middle and the hardest; one or more, as 7,3"
     parser.add_argument("--at", type=_layers, nargs=3, metavar="LAYERS", default=AT, help=places)
-    only = "try the single cuts of this score and pooling alone, such as strongest,sentences"
-    parser.add_argument("--only", type=_way, default=None, metavar="SCORE,POOL", help=only)
+    only = "try the single cuts of this score and pooling alone, such as strongest-sentences"
+    parser.add_argument("--only", type=_score, default=None, metavar="SCORE", help=only)
     given = parser.parse_args()
     model, tokenizer = load_with_tokenizer(given.model, "float32")
     asked = {"source": given.source, "tokens": given.tokens, "limit": given.limit}
