@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import mean
+
+from ..evaluation.intervals import Interval
 
 CEILING = 99.0  # points of 100 from which two scores are both perfect, so that a difference could not be seen
 
@@ -22,8 +22,9 @@ class Status(StrEnum):
     NOT_RUN = "not run"
 
     @classmethod
-    def of(cls, holds: bool) -> Status:
-        return cls.HOLDS if holds else cls.FAILS
+    def of(cls, holds: bool | None) -> Status:
+        """Of what holds or does not; None: it is not decided."""
+        return cls.UNDECIDED if holds is None else cls.HOLDS if holds else cls.FAILS
 
     @classmethod
     def decided(cls, holds: bool, fails: bool) -> Status:
@@ -64,39 +65,6 @@ class Finding:
 
 
 Reader = Callable[[Mapping], Finding | None]  # of a whole result file; None: it does not hold the answer
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, cell: Mapping) -> Interval:
-        """Of a cell of a result file, which calls the mean `mean`, `score` or `average`."""
-        return cls(next(cell[name] for name in ("mean", "score", "average") if name in cell), *cell["ci95"])
-
-    @classmethod
-    def around(cls, several: Iterable[Interval]) -> Interval:
-        """The mean of several, between the lowest and the highest end."""
-        several = list(several)
-        return cls(mean(one.mean for one in several), min(one.low for one in several), max(one.high for one in several))
-
-    def over(self, other: Interval) -> Interval:
-        """How much higher this is; too wide rather than too narrow if both are of the same records."""
-        widths = [(one.high - one.low) / 2 for one in (self, other)]  # alike multiples of a standard error
-        middle, width = self.mean - other.mean, math.hypot(*widths)
-        return Interval(middle, middle - width, middle + width)
-
-    def at_least(self, bar: float) -> Status:
-        """Whether it is `bar` or more: not decided where the bar lies between its ends."""
-        return Status.decided(self.low >= bar, self.high < bar)
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
 def higher(gaps: Iterable[Interval], scores: Iterable[float]) -> Status:

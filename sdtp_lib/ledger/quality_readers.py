@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from statistics import mean
 
 from .. import paper
+from ..evaluation.intervals import Interval
 from ..evaluation.paired_differences import difference_cell
-from .findings import CEILING, Finding, Interval, Reader, Status, count, higher
+from .findings import CEILING, Finding, Reader, Status, count, higher
 from .saliency_readers import FIRST_STAGE
 
 FULL, PRUNED, LOW, RANDOM = "full", "sdtp", "sdtp-low", "random"
@@ -33,7 +34,7 @@ def loses_at_most(first: str, second: str, bar: float, **chance: str) -> Reader:
             return None
         above, below = (Interval.of(data[name]) for name in (first, second))
         gap = below.over(above)
-        status = Status.of_scores((above.mean, below.mean), gap.at_least(-bar))
+        status = Status.of_scores((above.mean, below.mean), Status.of(gap.at_least(-bar)))
         text = f"{first} {above.mean:.1f}, {second} {below.mean:.1f}: {gap}"
         return Finding(text, status, _records(data, second), _chance(data, **chance), f"{second}.average")
 
@@ -113,7 +114,7 @@ def downstream(document: Mapping) -> Finding | None:
         return None
     means = {name: mean(row["score"] for row in rows.values()) for name, rows in data.items()}
     gap = _paired(data[FULL], data[PRUNED])
-    status = Status.of_scores((means[FULL], means[PRUNED]), gap.at_least(-CLOSE))
+    status = Status.of_scores((means[FULL], means[PRUNED]), Status.of(gap.at_least(-CLOSE)))
     tasks = data[FULL].values()
     n = f"{count(sum(row['n'] for row in tasks), 'question')} of {count(len(tasks), 'task')}"
     chance = f"random tokens, same schedule: {means[RANDOM]:.1f}" if RANDOM in means else ""

@@ -8,11 +8,12 @@ from typing import Any
 
 from transformers import MistralConfig
 
+from ..evaluation.intervals import Interval
 from ..latency.flop_estimates import flop_ratio
 from ..models.loading import SHAPES
 from ..pruning.schedule import PruningSchedule
 from .claims import Claim, notebook
-from .findings import Finding, Interval, Reader, Status, higher
+from .findings import Finding, Reader, Status, higher
 from .real_readers import Arm, is_better
 
 FEWEST = 25  # records below which a notebook's run says nothing about quality

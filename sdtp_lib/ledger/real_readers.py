@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .findings import Finding, Interval, Reader, Status, higher
+from ..evaluation.intervals import Interval
+from .findings import Finding, Reader, Status, higher
 
 TOKENS = 1024  # of the prompts; every method was run at this length
 TASKS = {"needle": "one needle", "needle_multi": "one of four needles", "documents_qa": "questions (F1)"}
@@ -101,7 +102,7 @@ def stays_close(arm: Arm, bar: float) -> Reader:
         text = "; ".join(f"{TASKS[task]} {full[task]:.1f} to {cell.score.mean:.1f}: {cell.lost}"
                          for task, cell in ours.items())  # fmt: skip
         scores = [score for task, cell in ours.items() for score in (full[task], cell.score.mean)]
-        status = Status.of_all(cell.lost.at_least(-bar) for cell in ours.values())
+        status = Status.of_all(Status.of(cell.lost.at_least(-bar)) for cell in ours.values())
         return Finding(text, Status.of_scores(scores, status), _n(ours), _chance(document, ours, arm), _key(arm))
 
     return read

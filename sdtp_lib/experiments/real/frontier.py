@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...evaluation.intervals import Interval
 from ...markdown import Markdown
 from ...plots.kinds import LATER, PAPERS
 from ...pruning.schedule import PRESET_RATIOS
@@ -92,20 +93,14 @@ def reached(goal: Goal, by_task: Mapping[str, Mapping]) -> dict[str, bool | None
     """
     found = {}
     if needle := by_task.get("needle"):
-        full = needle["score"]["mean"] - needle["score"]["difference"]["mean"]
-        found["needles"] = _above(needle["score"], (goal.needles - 1) * full)
+        lost = Interval.of(needle["score"]["difference"])
+        found["needles"] = lost.at_least((goal.needles - 1) * (needle["score"]["mean"] - lost.mean))
     for task, row in by_task.items():
-        above = _above(row["nll"], goal.nll)
+        above = Interval.of(row["nll"]["difference"]).at_least(goal.nll)
         found[f"NLL, {task}"] = None if above is None else not above
         if task == "documents_qa":
-            found["right spans"] = _above(row["right"], goal.right)
+            found["right spans"] = Interval.of(row["right"]["difference"]).at_least(goal.right)
     return found
-
-
-def _above(cell: Mapping, bar: float) -> bool | None:
-    """Whether a difference is above a bar, its whole interval; None if the bar lies between the ends."""
-    low, high = cell["difference"]["ci95"]
-    return True if low >= bar else False if high < bar else None
 
 
 def _judged(name: str, goal: Goal, method: str, by_task: Mapping[str, Mapping]) -> dict[str, Any]:
