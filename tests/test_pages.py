@@ -58,7 +58,7 @@ def test_every_command_of_a_block_is_understood(page):
 def check_names(options):
     """What argparse leaves to the command: names of tasks, methods, notebooks and models."""
     from sdtp_lib.data.tasks import expand_tasks
-    from sdtp_lib.evaluation.longbench import check_names
+    from sdtp_lib.evaluation.methods import check_names
     from sdtp_lib.models.packages import PACKAGES
     from sdtp_lib.runner.reproduce import plan
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from ..options import COMPARED, DECODES, DEVICE_MAPS, DTYPES, METHODS, MODES, SENTENCES
+from ..options import ASKED, COMPARED, DECODES, DEVICE_MAPS, DTYPES, METHODS, MODES, SENTENCES
 from ..pruning.schedule import PRESET_NAMES, is_name
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
@@ -155,6 +155,8 @@ def evaluate(parser: argparse.ArgumentParser) -> None:
         "pruner says, else 1"
     )
     parser.add_argument("--pool", type=_pool, default=None, metavar=f"W|{SENTENCES}", help=near)
+    asks = f"last tokens that ask, of {', '.join(ASKED)}; by default 16 of attention, 32 of the others"
+    parser.add_argument("--window", type=int, default=None, metavar="N", help=asks)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="records per task")
     parser.add_argument("--pruner", default=None, metavar="FOLDER", help=PRUNER)
     _any_model(parser)

@@ -10,8 +10,8 @@ from ..pruning.schedule import PruningSchedule
 from .answers import encode_record
 from .bootstrap import summarise
 from .llmlingua import Shorten
-from .longbench import make_pruning, measure
-from .methods import Pruners, read_row
+from .longbench import measure
+from .methods import Pruners, make_pruning, read_row
 from .paired_differences import paired_differences
 
 TABLE1_METHODS = ("full", "sdtp", "sdtp-low", "random", "recency")

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.model_files import position_limit
+from ..models.named_schedules import resolve_schedule
 from ..models.placement import pick_device
-from .longbench import resolve_schedule
 
 Shorten = Callable[[Sequence[dict]], tuple[list[dict], float]]
 ROW = "llmlingua2"  # of Table 1

@@ -1,4 +1,4 @@
-"""LongBench and LongBench-mini under any token score: prompts, pruned generation, metrics, summary."""
+"""A model on tasks (LongBench, the embedded ones, real ones) under one method: what `sdtp evaluate` runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,16 @@ from ..data.tasks import expand_tasks
 from ..models import provenance
 from ..models.dtypes import resolve_dtype
 from ..models.loading import check_pruner_named, load_pruner, load_with_tokenizer
-from ..models.named_schedules import check_schedule_name, default_schedule, resolve_schedule
+from ..models.named_schedules import default_schedule, resolve_schedule
 from ..models.placement import check_placement
-from ..models.shipped_pruners import check_given
 from ..models.workers import Workers
-from ..options import SENTENCES
-from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
-from ..scorers.pooling import Pool, check_pool, pool_of, pooled
-from ..scorers.sentences import sentence_ends
+from ..scorers.pooling import Pool, pool_of
 from ..scorers.token_pruner import check_seed
 from ..text_files import check_apart
 from .answers import check_batch_size, score_records, used_template
 from .bootstrap import summarise
-from .methods import METHODS, UNPOOLED, Pruners, make_scorer
+from .methods import Pruners, check_names, make_pruning
 from .prompts import TEMPLATE_FILE, load_templates
 from .sample_files import run_settings
 from .sample_parts import open_samples
@@ -50,6 +46,7 @@ def evaluate(
     tokens: int | None = None,
     positions: str = "original",
     pool: Pool | None = None,
+    window: int | None = None,
     chat_template: bool | None = None,
     dtype: str = "auto",
     device: str | torch.device | None = None,
@@ -79,6 +76,7 @@ def evaluate(
             LongBench-mini is embedded, LongBench comes from the Hub, and real tasks are made of Python's documentation.
         positions: see `TokenPruning`.
         pool: see `make_pruning`.
+        window: see `make_scorer`.
         chat_template: whether prompts go into the model's chat template, but for few-shot and code tasks, as LongBench
             does it; None: if the model has one. Its digest is recorded if any prompt went into it.
         revision: commit of the model on the Hub.
@@ -92,9 +90,9 @@ def evaluate(
         What `summarise` gives, and `metadata`.
 
     Raises:
-        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, a `pool` that is
-            none or that the method cannot take, bad records, a chat template that is asked for and not there, or
-            `resume` without an output or with samples of other settings.
+        ValueError: for an unknown task, method, schedule or model, `limit` or `batch_size` below 1, a `pool` or
+            `window` that is none or that the method cannot take, bad records, a chat template that is asked for and not
+            there, or `resume` without an output or with samples of other settings.
         FileNotFoundError: if data, model or pruner are not there. Nothing is written in either case.
     """
     check_placement(device_map, device, tensor_parallel)
@@ -104,7 +102,7 @@ def evaluate(
             "several processes cannot each lay the model over all devices; start one, or drop the device map"
         )
     names = expand_tasks(tasks)
-    check_names(method, schedule, pruner, pool)
+    check_names(method, schedule, pruner, pool, window)
     if output is not None:
         results.check_output(output)
         results.check_output(Path(output).with_name(f"{Path(output).stem}.samples.jsonl"))
@@ -127,8 +125,9 @@ def evaluate(
         schedule = default_schedule(loaded, pruner) if pruner is not None or method == "sdtp" else "paper"
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded, pruner)
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
-    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "pool": pool, "templates": templates}
-    options |= {"chat_template": (chat := uses_template(tokenizer, chat_template)), "workers": workers}
+    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "pool": pool, "window": window}
+    chat = uses_template(tokenizer, chat_template)
+    options |= {"templates": templates, "chat_template": chat, "workers": workers}
     records = asked.build(loaded, tokenizer, templates, chat)
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}
@@ -138,7 +137,8 @@ def evaluate(
     summary["metadata"] = provenance.metadata(
         schedule=resolved, profile=profile, model=loaded, dtype=dtype, pruner=scorer, seeds={"seed": seed}, repeats=1,
         method=method, tasks=names, limit=limit, tokens=asked.tokens, batch_size=batch_size, positions=positions,
-        pool=pool_of(scorer) if pool is None else pool, records_digest=records_digest(records),
+        pool=pool_of(scorer) if pool is None else pool, **({} if window is None else {"window": window}),
+        records_digest=records_digest(records),
         chat_template=used_template(tokenizer, records, chat),
         **asked.origin,
     )  # fmt: skip
@@ -152,7 +152,7 @@ def evaluate(
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[dict], method: str,
     schedule: str | PruningSchedule = "paper", pruner: Pruners = None, *, seed: int = 0,
-    positions: str = "original", pool: Pool | None = None, chat_template: bool | None = None,
+    positions: str = "original", pool: Pool | None = None, window: int | None = None, chat_template: bool | None = None,
     folder: str | os.PathLike | None = None, resume: bool = True,
     title: str | None = None, workers: Workers | None = None, **options,
 ) -> tuple[dict, list[dict]]:  # fmt: skip
@@ -161,6 +161,7 @@ def measure(
     Args:
         pruner: see `make_scorer`.
         pool: see `make_pruning`.
+        window: see `make_scorer`.
         chat_template: see `evaluate`; a pruner that was trained on other prompts is warned of; where only some of the
             records go into the template, by those.
         folder: where each sample is written as soon as its batch is done, to `<title>.jsonl`; a run that was killed
@@ -173,11 +174,11 @@ def measure(
     Raises:
         ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a file in `folder` of other settings.
     """
-    pruning = make_pruning(model, method, schedule, pruner, seed, positions, pool, tokenizer)
+    pruning = make_pruning(model, method, schedule, pruner, seed, positions, pool, tokenizer, window)
     file, title = None, title or method
     workers, template = workers or Workers(), used_template(tokenizer, records, chat_template)
     if workers.main and pruning:
-        warn_of_other_template(make_scorer(method, pruner, seed), template)
+        warn_of_other_template(pruning.scorer, template)
     if folder is not None:
         used, scorer = (pruning.schedule, pruning.scorer) if pruning else (resolve_schedule("none", model), None)
         settings = run_settings(model, method, used, scorer, seed=seed, positions=positions)
@@ -187,56 +188,3 @@ def measure(
     options |= {"chat_template": chat_template, "title": title, "file": file, "workers": workers}
     samples = score_records(model, tokenizer, records, pruning, **options)
     return summarise(samples, seed), samples
-
-
-def check_names(
-    method: str, schedule: str | PruningSchedule | None, pruner: str | os.PathLike | None, pool: Pool | None = None
-) -> None:
-    """Refuse what can be refused before a model is loaded.
-
-    Raises:
-        ValueError: for an unknown method or schedule, or a `pool` that is none or that the method cannot take.
-        FileNotFoundError: if the pruner's folder does not exist.
-    """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    check_schedule_name(schedule)
-    _check_pool(method, pool)
-    check_given(pruner)
-
-
-def _check_pool(method: str, pool: Pool | None) -> None:
-    if pool is not None:
-        check_pool("pool", pool)
-    if pool not in (None, 1) and method in UNPOOLED:
-        raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
-
-
-def make_pruning(
-    model: PreTrainedModel,
-    method: str,
-    schedule: str | PruningSchedule,
-    pruner: Pruners = None,
-    seed: int = 0,
-    positions: str = "original",
-    pool: Pool | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-) -> TokenPruning | None:
-    """How `method` prunes the model's prompts; None for `full`.
-
-    Args:
-        pruner: see `make_scorer`.
-        pool: how scores are pooled, see `scorers.pooling`; None leaves a pruner pooled as its folder says, and any
-            other scorer alone.
-        tokenizer: tells where sentences end, for a `pool` of sentences.
-
-    Raises:
-        ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a `pool` that is none.
-    """
-    scorer = make_scorer(method, pruner, seed)
-    _check_pool(method, pool)
-    if method == "full":
-        return None
-    if pool is not None:
-        scorer = pooled(scorer, pool, sentence_ends(tokenizer) if pool == SENTENCES and tokenizer else ())
-    return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)

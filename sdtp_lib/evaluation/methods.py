@@ -11,17 +11,22 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.loading import load_pruner
-from ..models.shipped_pruners import DESIGNS
-from ..options import METHODS, SENTENCES
+from ..models.named_schedules import check_schedule_name, resolve_schedule
+from ..models.shipped_pruners import DESIGNS, check_given
+from ..options import ASKED, METHODS, SENTENCES
+from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.attention import CumulativeAttentionScorer, LastWindowAttentionScorer
-from ..scorers.pooling import Pool
+from ..scorers.bm25 import BM25Scorer
+from ..scorers.pooling import Pool, check_pool, pooled
+from ..scorers.sentences import sentence_ends
 from ..scorers.simple import HiddenNormScorer, RandomScorer, RecencyScorer
 from ..scorers.strongest_head import StrongestHeadScorer
+from ..scorers.token_pruner import positive
 from .oracle import OracleScorer
 
 BASELINES: dict[str, Callable[..., Scorer]] = {
@@ -31,8 +36,11 @@ BASELINES: dict[str, Callable[..., Scorer]] = {
     "attention": LastWindowAttentionScorer,
     "strongest": StrongestHeadScorer,
     "h2o": CumulativeAttentionScorer,
+    "bm25": BM25Scorer.of,
 }
-UNPOOLED = {"full": "scores no tokens", "oracle": "must be shown the answers"}  # why their scores cannot be pooled
+UNPOOLED = {  # why their scores cannot be pooled
+    "full": "scores no tokens", "oracle": "must be shown the answers", "bm25": "scores whole sentences",
+}  # fmt: skip
 
 _NAME = re.compile(rf"(?P<method>.+?)(?:-(?:pool(?P<width>\d+)|(?P<sentences>{SENTENCES})))?(?P<low>-low)?")
 Pruners = Scorer | Mapping[str, Scorer] | None
@@ -67,15 +75,25 @@ def load_pruners(
     return {name: load_pruner(places[name], model, schedule) for name in names if name in places}
 
 
-def make_scorer(method: str, pruner: Pruners = None, seed: int = 0) -> Scorer | None:
+def make_scorer(
+    method: str,
+    pruner: Pruners = None,
+    seed: int = 0,
+    window: int | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Scorer | None:
     """The scorer of a method: None for `full`, `pruner` for `sdtp`, a baseline, or an oracle yet to be shown answers.
 
     Args:
         pruner: of `sdtp`; or the scorers of several methods by name, which need not be names of METHODS.
+        window: number of last tokens that ask, of one of ASKED; by default its own.
+        tokenizer: tells `bm25` the words; other methods need none.
 
     Raises:
-        ValueError: for an unknown method, or `sdtp` without a pruner.
+        ValueError: for an unknown method, `sdtp` without a pruner, `bm25` without a tokenizer, or a `window` below 1 or
+            of a method that no tokens ask.
     """
+    check_window(method, window)
     if isinstance(pruner, Mapping):
         if method in pruner:
             return pruner[method]
@@ -88,4 +106,76 @@ def make_scorer(method: str, pruner: Pruners = None, seed: int = 0) -> Scorer | 
         return pruner if method == "sdtp" else None
     if method == "oracle":
         return OracleScorer()
-    return RandomScorer(seed) if method == "random" else BASELINES[method]()
+    if method == "random":
+        return RandomScorer(seed)
+    if method == "bm25" and tokenizer is None:
+        raise ValueError("method 'bm25' needs the model's tokenizer, which tells the words")
+    options = {} if window is None else {"window": window}
+    return BASELINES[method](*([tokenizer] if method == "bm25" else []), **options)
+
+
+def check_window(method: str, window: int | None) -> None:
+    """Raise ValueError unless a method takes the number of last tokens that ask."""
+    if window is None:
+        return
+    if method not in ASKED:
+        raise ValueError(f"method {method!r} asks with no window of last tokens; those that do: {', '.join(ASKED)}")
+    positive("window", window)
+
+
+def check_names(
+    method: str, schedule: str | PruningSchedule | None, pruner: str | os.PathLike | None, pool: Pool | None = None,
+    window: int | None = None,
+) -> None:  # fmt: skip
+    """Refuse what can be refused before a model is loaded.
+
+    Raises:
+        ValueError: for an unknown method or schedule, or a `pool` or `window` that is none or that the method cannot
+            take.
+        FileNotFoundError: if the pruner's folder does not exist.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    check_schedule_name(schedule)
+    _check_pool(method, pool)
+    check_window(method, window)
+    check_given(pruner)
+
+
+def _check_pool(method: str, pool: Pool | None) -> None:
+    if pool is not None:
+        check_pool("pool", pool)
+    if pool not in (None, 1) and method in UNPOOLED:
+        raise ValueError(f"method {method!r} {UNPOOLED[method]}; it takes no pool, got {pool}")
+
+
+def make_pruning(
+    model: PreTrainedModel,
+    method: str,
+    schedule: str | PruningSchedule,
+    pruner: Pruners = None,
+    seed: int = 0,
+    positions: str = "original",
+    pool: Pool | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    window: int | None = None,
+) -> TokenPruning | None:
+    """How `method` prunes the model's prompts; None for `full`.
+
+    Args:
+        pruner: see `make_scorer`.
+        pool: how scores are pooled, see `scorers.pooling`; None leaves a pruner pooled as its folder says, and any
+            other scorer alone.
+        tokenizer: tells where sentences end, for a `pool` of sentences, and the words of `bm25`.
+        window: see `make_scorer`.
+
+    Raises:
+        ValueError: for an unknown method or schedule, `sdtp` without a pruner, or a `pool` that is none.
+    """
+    scorer = make_scorer(method, pruner, seed, window, tokenizer)
+    _check_pool(method, pool)
+    if method == "full":
+        return None
+    if pool is not None:
+        scorer = pooled(scorer, pool, sentence_ends(tokenizer) if pool == SENTENCES and tokenizer else ())
+    return TokenPruning(resolve_schedule(schedule, model), scorer, positions=positions)

@@ -27,8 +27,8 @@ class OracleScorer:
         saliency: (batch, layers, width) float32 of the batch shown last, 0 on pads; None before the first.
     """
 
-    layers: tuple[int, ...] = ()
-    saliency: Tensor | None = field(default=None, repr=False)
+    layers: tuple[int, ...] = field(default=(), compare=False)
+    saliency: Tensor | None = field(default=None, repr=False, compare=False)
 
     looks_at_positions = False
 

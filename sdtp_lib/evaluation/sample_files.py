@@ -17,19 +17,15 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import PreTrainedModel
 
 from ..data.records import SAMPLE, SAMPLES_HEADER, check, check_new
 from ..data.tasks import OWN
 from ..models.code_version import code_digest
-from ..models.identity import fingerprint
+from ..models.identity import fingerprint, scorer_digest
 from ..models.provenance import environment_record
 from ..pruning.schedule import PruningSchedule
 from ..results import append_jsonl, check_resumable
-from ..scorers.blend import BlendScorer
-from ..scorers.pooled import PooledScorer
-from ..scorers.sentences import SentenceScorer
 from ..text_files import decode, parse_json
 from ..training.saliency import label
 
@@ -69,7 +65,8 @@ class SampleFile:
         else:
             found = header["settings"]
             try:
-                check_resumable(found, settings, sorted(({*found, *settings}) - MAY_DIFFER))
+                names = ({*found, *settings}) - MAY_DIFFER
+                check_resumable(found, settings, sorted(names, key=lambda name: (name == "pruner", name)))  # a digest last
             except ValueError as error:
                 raise ValueError(f"{error}; delete {self.path} to start over") from None
             os.utime(self.path)  # whoever goes on with it makes it his own, also if no sample is missing
@@ -161,8 +158,7 @@ def run_settings(
     template: only some datasets go into it, and the digest of each sample's prompt tells what was asked.
 
     Args:
-        scorer: its weights are told apart by a hash if it has any; a blend by both of its scorers and their share, a
-            pooled one by its width as well, one of sentences by what ends them.
+        scorer: told from any other, see `models.identity.scorer_digest`.
         code: further files that decide the samples, as in SCORING.
         details: further settings, such as seed and positions.
     """
@@ -170,17 +166,8 @@ def run_settings(
     return {
         "model": label(model.name_or_path), "fingerprint": fingerprint(model), "dtype": str(model.dtype)[6:],
         "attention": model.config._attn_implementation, "method": method, "schedule": schedule.to_dict(),
-        "pruner": _weights(scorer), **details,
+        "pruner": scorer and scorer_digest(scorer), **details,
         "device": environment["device"], "torch": torch.__version__, "transformers": transformers.__version__,
         "code": code_digest((*SCORING, *code)), "commit": environment["commit"],
     }  # fmt: skip
 
-
-def _weights(scorer: Any) -> str | list | None:
-    if isinstance(scorer, BlendScorer):
-        return [scorer.share, _weights(scorer.first), _weights(scorer.second)]
-    if isinstance(scorer, PooledScorer):
-        return [scorer.width, _weights(scorer.scorer)]
-    if isinstance(scorer, SentenceScorer):
-        return [digest(scorer.ends, ()), _weights(scorer.scorer)]
-    return fingerprint(scorer) if isinstance(scorer, nn.Module) else None

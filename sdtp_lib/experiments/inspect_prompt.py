@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import results
 from ..data.chat import prompt_ids, uses_template
 from ..evaluation.answers import in_chat
-from ..evaluation.longbench import resolve_schedule
 from ..evaluation.prompts import build_prompt
 from ..evaluation.task_records import records_of
 from ..markdown import Markdown
+from ..models.named_schedules import resolve_schedule
 from ..pruning.context import TokenPruning
 from ..pruning.scoring import Scorer
 from ..pruning.trace import last_layers

@@ -13,12 +13,13 @@ from transformers import MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper as paper_numbers
 from ..evaluation.bootstrap import mean_nll, mean_over_runs, means_over_runs
-from ..evaluation.longbench import measure, resolve_schedule
+from ..evaluation.longbench import measure
 from ..evaluation.methods import make_scorer
 from ..evaluation.paired_differences import difference_cell
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown, interval_text, paper_ours
 from ..models.loading import SHAPES
+from ..models.named_schedules import resolve_schedule
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..results import markdown_table

@@ -10,10 +10,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .. import paths
-from ..evaluation.longbench import resolve_schedule
 from ..evaluation.task_records import records_of
 from ..markdown import Markdown, interval_text
 from ..models.loading import load_model
+from ..models.named_schedules import resolve_schedule
 from ..models.names import DEMOS
 from ..models.shipped_pruners import shipped_pruners
 from ..pruning.schedule import PruningSchedule

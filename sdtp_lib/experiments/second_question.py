@@ -23,10 +23,11 @@ from ..data.records import ASKED_TWICE, check_asked
 from ..data.tasks import DATASETS
 from ..evaluation.answers import greedy
 from ..evaluation.bootstrap import mean_over_runs
-from ..evaluation.longbench import make_pruning, resolve_schedule
+from ..evaluation.methods import make_pruning
 from ..evaluation.metrics import score
 from ..evaluation.sample_files import SampleFile, run_settings
 from ..markdown import Markdown, interval_text
+from ..models.named_schedules import resolve_schedule
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer

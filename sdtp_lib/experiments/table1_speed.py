@@ -14,8 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import paper
 from ..evaluation.answers import encode_record
 from ..evaluation.llmlingua import Shorten
-from ..evaluation.longbench import make_pruning
-from ..evaluation.methods import Pruners, read_row
+from ..evaluation.methods import Pruners, make_pruning, read_row
 from ..latency.sweep_plan import Context, run_under, take_turns
 from ..latency.timing import Run
 from ..markdown import Markdown, paper_ours

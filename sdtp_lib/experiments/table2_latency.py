@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import paper as paper_numbers
-from ..evaluation.longbench import resolve_schedule
 from ..latency.files import PREFILL_FOLDER, series
 from ..latency.sweep import sweep
 from ..markdown import Markdown, paper_ours
 from ..models.loading import load_model, load_pruner
+from ..models.named_schedules import resolve_schedule
 from ..plots.style import save_figures
 from ..plots.sweep import latency, limit_share, speedup
 from ..tables.table2 import latency_table

@@ -14,7 +14,7 @@ from .. import paper
 from ..evaluation.bootstrap import standard_error
 from ..evaluation.harness.arguments import refuse_oracle
 from ..evaluation.harness.command import TASKS
-from ..evaluation.longbench import make_pruning
+from ..evaluation.methods import make_pruning
 from ..evaluation.paired_differences import difference_cell
 from ..markdown import Markdown, interval_text, paper_ours
 from ..plots.style import Figure, looks, new_figure, styled
@@ -69,7 +69,7 @@ def downstream(
     if not {*tasks} <= {*manager.all_tasks}:  # the harness's own are thousands of files, which take ten seconds
         manager = TaskManager(include_path=str(TASKS))
     for method in methods:
-        pruning = make_pruning(model, method, schedule, pruner, seed)
+        pruning = make_pruning(model, method, schedule, pruner, seed, tokenizer=tokenizer)
         with _warnings_off():
             run = simple_evaluate(
                 SDTPLM(model, tokenizer, pruning, batch_size=batch_size), tasks=list(tasks), task_manager=manager,

@@ -9,10 +9,10 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper
-from ..evaluation.longbench import resolve_schedule
 from ..evaluation.paired_differences import difference_cell
 from ..markdown import Markdown, interval_text, paper_ours
 from ..models.loading import load_pruner
+from ..models.named_schedules import resolve_schedule
 from ..paper import ABLATIONS
 from ..results import markdown_table
 from .stored import stored_or_measured

@@ -16,11 +16,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import paper
 from ..evaluation.answers import score_records
 from ..evaluation.bootstrap import summarise
-from ..evaluation.longbench import resolve_schedule
 from ..evaluation.paired_differences import paired_differences
 from ..evaluation.presses import load_press
 from ..evaluation.sample_files import SampleFile, run_settings
 from ..markdown import Markdown, interval_text, paper_ours
+from ..models.named_schedules import resolve_schedule
 from ..pruning.context import TokenPruning
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule

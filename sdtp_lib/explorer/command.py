@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import results
-from ..evaluation.longbench import check_names, resolve_schedule
-from ..evaluation.methods import make_scorer
+from ..evaluation.methods import check_names, make_scorer
 from ..models.loading import load_pruner, load_with_tokenizer
-from ..models.named_schedules import default_schedule
+from ..models.named_schedules import default_schedule, resolve_schedule
 from ..options import COMPARED
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
@@ -78,7 +77,7 @@ def explore(
     schedule = default_schedule(network, pruner, "keep07") if schedule is None else schedule
     stages = resolve_schedule(schedule, network, pruner)
     scorers = {"sdtp": load_pruner(pruner, network, stages, seed, any_model)}
-    name, scorer = second_scorer(compare, network, stages, seed, any_model)
+    name, scorer = second_scorer(compare, network, stages, seed, any_model, tokenizer)
     scorers[name if name not in scorers else f"{name} (2)"] = scorer
     found = exploration(
         network, tokenizer, text, scorers, stages, answer,
@@ -110,8 +109,9 @@ def write_page(output: str | os.PathLike, found: dict, schedule: str) -> None:
 
 
 def second_scorer(
-    name: str | os.PathLike, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0, any_model: bool = False
-) -> tuple[str, Scorer]:
+    name: str | os.PathLike, model: PreTrainedModel, schedule: PruningSchedule, seed: int = 0, any_model: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> tuple[str, Scorer]:  # fmt: skip
     """(label, scorer) of one of `COMPARED` or of a pruner's folder.
 
     Raises:
@@ -119,5 +119,5 @@ def second_scorer(
             trained on other weights and `any_model` is False.
     """
     if name in COMPARED and name != "question_aware":
-        return str(name), make_scorer(name, seed=seed)
+        return str(name), make_scorer(name, seed=seed, tokenizer=tokenizer)
     return label(name), load_pruner(name, model, schedule, any_model=any_model)

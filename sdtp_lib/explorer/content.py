@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import chat
 from ..evaluation.answers import greedy
-from ..evaluation.longbench import resolve_schedule
 from ..models.identity import pruner_record
 from ..models.model_files import position_limit
+from ..models.named_schedules import resolve_schedule
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer, ScoringContext

@@ -16,12 +16,11 @@ from transformers import PreTrainedModel
 from .. import results
 from ..data.chat import prompt_ids
 from ..data.corpora import longbench_records
-from ..evaluation.longbench import check_names, resolve_schedule
-from ..evaluation.methods import make_scorer
+from ..evaluation.methods import check_names, make_scorer
 from ..evaluation.prompts import build_prompt
 from ..latency.sweep_plan import run_under, take_turns
 from ..models.loading import load_pruner, load_with_tokenizer
-from ..models.named_schedules import default_schedule
+from ..models.named_schedules import default_schedule, resolve_schedule
 from ..models.shipped_pruners import shipped_pruners
 from ..pruning.context import TokenPruning
 from ..scorers.token_pruner import positive

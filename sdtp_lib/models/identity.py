@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,6 +21,7 @@ from torch import Tensor, nn
 from .model_files import INDEX_FILE, WEIGHTS_FILE, weights_index
 
 NUMBERS = 16  # of every parameter, the first ones
+ABOUT = {"record", "origin", "weights_sha256"}  # what a pruner carries and no score depends on
 RENAMED = {"experts", "gate", "router"}  # parts of names, see `fingerprint`
 _pruners: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()  # model -> those loaded for it
 
@@ -90,7 +95,8 @@ def pruner_record(scorer: Any, model: Any = None) -> dict | list[dict] | None:
 
     Returns:
         `name`; `sha256` of its weights file, or of the tensors if there is none; `model`: the one it was trained on,
-        and `same_weights`, whether that is the one it was used on (both None if its record does not say).
+        and `same_weights`, whether that is the one it was used on (both None if its record does not say); `options` if
+        it has any: weights do not say them.
     """
     if not isinstance(scorer, nn.Module):
         inner = (getattr(scorer, name, None) for name in ("first", "second", "scorer"))
@@ -99,12 +105,66 @@ def pruner_record(scorer: Any, model: Any = None) -> dict | list[dict] | None:
     return {
         "name": name_of(scorer), "sha256": getattr(scorer, "weights_sha256", None) or _digest(scorer),
         "model": getattr(scorer, "record", {}).get("model"), "same_weights": trained_on(scorer, model),
+        **({"options": options} if (options := getattr(scorer, "options", None)) else {}),
     }  # fmt: skip
 
 
 def name_of(pruner: nn.Module) -> str:
     """What a pruner is called: its folder's last part, a shipped one's own name, or what it was made as."""
     return getattr(pruner, "origin", None) or "in memory"
+
+
+def scorer_digest(scorer: Any) -> str:
+    """Tells a scorer and its settings from another one; of code other than this library's, by its weights and name."""
+    try:
+        described = describe(scorer)
+    except ValueError:
+        described = [type(scorer).__qualname__, fingerprint(scorer) if isinstance(scorer, nn.Module) else None]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+
+
+def describe(value: Any) -> Any:
+    """A setting, such as a scorer, as JSON values; equal ones mean the same.
+
+    Of a dataclass the fields that do not count for its equality are left out: they are a state, not a setting.
+
+    Raises:
+        ValueError: for an object of other code than this library's, which may hide what it does.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, torch.dtype | torch.device | os.PathLike):
+        return str(value)
+    if isinstance(value, Tensor):
+        return [str(value.dtype), value.tolist()]
+    if isinstance(value, slice):
+        return ["slice", value.start, value.stop, value.step]
+    if isinstance(value, Mapping):
+        return {str(key): describe(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(each) for each in value]
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    if name.startswith(f"{__package__.partition('.')[0]}."):
+        if isinstance(value, nn.Module):
+            known = {*vars(nn.Module()), *ABOUT}
+            own = {
+                part: {key: each for key, each in vars(module).items() if key not in known}
+                for part, module in value.named_modules()
+            }
+            return [name, all_weights(value), str(value), describe(own)]
+        if is_dataclass(value):
+            settings = (field.name for field in fields(value) if field.compare)
+            return [name, {each: describe(getattr(value, each)) for each in settings}]
+    raise ValueError(f"a {name} may hide settings, so it cannot be told from another one")
+
+
+def all_weights(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers: the first numbers of each would not tell a model from a patched one."""
+    found = hashlib.sha256()
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        found.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _hash(module: nn.Module, start: Callable[[str, Tensor], Tensor]) -> str:

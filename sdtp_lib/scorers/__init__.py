@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = hand_on(
         "question_aware": ["QuestionAwarePruner"],
         "blend": ["BlendScorer"],
         "pooled": ["PooledScorer"],
+        "bm25": ["BM25Scorer"],
         "sentences": ["SentenceScorer", "sentence_ends"],
         "strongest_head": ["StrongestHeadScorer"],
         "attention": ["CumulativeAttentionScorer", "LastWindowAttentionScorer"],

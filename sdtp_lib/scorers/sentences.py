@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +50,7 @@ class SentenceScorer(AroundScorer):
         if context.ids is None:
             raise ValueError("whole sentences need input_ids, not inputs_embeds")
         scores = self.scorer.score(layer, hidden_states, context).float()
-        last = torch.isin(context.ids, torch.tensor(self.ends, device=context.ids.device)).long()
-        sentence = (last.cumsum(1) - last).to(scores.device)  # the number of those that ended before
+        sentence = sentence_numbers(context.ids, self.ends).to(scores.device)
         own = scores.masked_fill(~context.mask, -torch.inf)  # a pad is part of the first sentence
         highest = own.new_full(own.shape, -torch.inf).scatter_reduce(1, sentence, own, "amax")
         # A score that is not finite stays as it is, so that the engine notices.
@@ -59,6 +59,12 @@ class SentenceScorer(AroundScorer):
     def flops(self, tokens: int) -> int:
         """FLOPs of scoring `tokens` tokens at one layer: the other scorer's, and a comparison each."""
         return super().flops(tokens) + tokens
+
+
+def sentence_numbers(ids: Tensor, ends: Sequence[int]) -> Tensor:
+    """For each token of `ids`, (batch, tokens), how many sentences ended before it."""
+    last = torch.isin(ids, torch.tensor(ends, device=ids.device)).long()
+    return last.cumsum(1) - last
 
 
 def sentence_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from sdtp_lib.evaluation.compare import compare
 from sdtp_lib.evaluation.longbench import evaluate, measure
 from sdtp_lib.evaluation.sample_files import SampleFile, run_settings, sample_folder
 from sdtp_lib.models import code_version
+from sdtp_lib.models.identity import scorer_digest
+from sdtp_lib.scorers.attention_pruner import READ, AttentionPruner
 from sdtp_lib.scorers.sentences import SentenceScorer
 from sdtp_lib.scorers.token_pruner import TokenPruner
 
@@ -132,6 +134,13 @@ def test_sentences_are_told_apart_by_their_ends_and_by_what_scores_them(model):
     scorers = [SentenceScorer(pruner, ends) for pruner in pruners for ends in ((3,), (3, 4))]
     found = [run_settings(model, "own", SCHEDULE, scorer)["pruner"] for scorer in scorers]
     assert len({*map(str, found)}) == 4
+
+
+def test_pruners_without_weights_are_told_apart_by_their_options(model):
+    made = [AttentionPruner(32, SCHEDULE.layers, heads=heads, window=window) for heads in READ for window in (16, 32)]
+    assert len({run_settings(model, "sdtp", SCHEDULE, pruner)["pruner"] for pruner in made}) == 4
+    again = AttentionPruner(32, SCHEDULE.layers, {"model": "another record"}, window=16, heads="mean")
+    assert run_settings(model, "sdtp", SCHEDULE, again)["pruner"] == scorer_digest(made[0])
 
 
 def test_another_model_or_pruner_is_refused(model, records, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from helpers import FAMILIES, random_prompts, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_records import small_tokenizer
 
 from sdtp_lib.evaluation.methods import BASELINES, METHODS, make_scorer
 from sdtp_lib.evaluation.oracle import OracleScorer
@@ -16,6 +17,11 @@ from sdtp_lib.scorers.attention import CumulativeAttentionScorer, LastWindowAtte
 from sdtp_lib.scorers.simple import RandomScorer, token_rank
 
 LAYER = 2
+
+
+@pytest.fixture(scope="module")
+def words():
+    return small_tokenizer()
 
 
 def layer_input(model, ids, mask, layer=LAYER):
@@ -32,20 +38,21 @@ def layer_input(model, ids, mask, layer=LAYER):
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, output_attentions=True, use_cache=False)
     handle.remove()
     given = [seen.get(name) for name in ("position_ids", "position_embeddings", "alibi")]
-    context = ScoringContext(module, mask.bool(), *given[:2], 16, alibi=given[2])
+    context = ScoringContext(module, mask.bool(), *given[:2], 16, alibi=given[2], ids=ids)
     return seen["hidden"], context, out.attentions[layer]
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_padded_row_scores_like_the_row_alone(name):
+def test_a_padded_row_scores_like_the_row_alone(name, words):
     model, lengths = tiny_model(attention="eager"), [40, 9, 23]
     ids, mask = random_prompts(lengths)
     hidden, context, _ = layer_input(model, ids, mask)
-    together = make_scorer(name).score(LAYER, hidden, context)
+    scorer = make_scorer(name, tokenizer=words)
+    together = scorer.score(LAYER, hidden, context)
     assert together.shape == mask.shape and torch.isfinite(together[mask.bool()]).all()
     for row, length in enumerate(lengths):
         hidden, context, _ = layer_input(model, ids[row : row + 1, -length:], mask[row : row + 1, -length:])
-        alone = make_scorer(name).score(LAYER, hidden, context)
+        alone = scorer.score(LAYER, hidden, context)
         torch.testing.assert_close(together[row, -length:], alone[0], atol=1e-5, rtol=1e-4)
 
 
@@ -143,11 +150,11 @@ def test_attention_refuses_a_layer_without_projections(name):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline_runs_through_the_engine(name):
+def test_every_baseline_runs_through_the_engine(name, words):
     ids, mask = random_prompts([60, 45])
     schedule = PruningSchedule(layers=(2, 4), keep_ratio=0.5, min_local_tokens=4)
     model = tiny_model()
-    with TokenPruning(schedule, make_scorer(name))(model) as trace:
+    with TokenPruning(schedule, make_scorer(name, tokenizer=words))(model) as trace:
         model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=2, do_sample=False)
     assert (trace.kept_positions[4] >= 0).sum(1).tolist() == [15, 11]
 
@@ -162,3 +169,13 @@ def test_make_scorer_knows_its_methods():
         make_scorer("best")
     with pytest.raises(ValueError, match="needs a trained pruner"):
         make_scorer("sdtp")
+    with pytest.raises(ValueError, match="'bm25' needs the model's tokenizer"):
+        make_scorer("bm25")
+
+
+def test_the_window_of_last_tokens_is_an_option_of_those_that_ask():
+    assert [make_scorer(name, window=7).window for name in ("attention", "strongest")] == [7, 7]
+    with pytest.raises(ValueError, match="'random' asks with no window"):
+        make_scorer("random", window=7)
+    with pytest.raises(ValueError, match="window must be a whole number, 1 or more, got 0"):
+        make_scorer("attention", window=0)

@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...data.chat import template_digest, uses_template, warn_of_other_template
+from ...evaluation.methods import check_names, make_pruning
 from ...models.loading import load_pruner, load_with_tokenizer
+from ...models.named_schedules import resolve_schedule
 from ...pruning.context import TokenPruning
-from ..longbench import check_names, make_pruning, resolve_schedule
 from .values import MODEL_VALUES, check_values
 
 # Arguments of the harness's own class that make sense for a model that is loaded already.
@@ -92,4 +93,4 @@ def load(
         if chat_template is not None:
             used = chat_template and uses_template(tokenizer)
             warn_of_other_template(trained, template_digest(tokenizer, used))
-    return model, tokenizer, make_pruning(model, method, stages, trained, seed, positions)
+    return model, tokenizer, make_pruning(model, method, stages, trained, seed, positions, tokenizer=tokenizer)

@@ -13,9 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,11 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
 from lm_eval.models.utils import normalize_gen_kwargs
-from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import Failed
 from ...models.code_version import code_digest
+from ...models.identity import all_weights, describe
 from ...models.provenance import environment_record
 from ...pruning.context import TokenPruning
 from ...results import append_jsonl, check_output
@@ -122,53 +120,12 @@ def answer_settings(
     """
     pruned = pruning and {name: describe(value) for name, value in vars(pruning).items() if name != "log"}
     return {
-        "model": [type(model).__name__, _weights(model), str(model.dtype), model.config._attn_implementation],
+        "model": [type(model).__name__, all_weights(model), str(model.dtype), model.config._attn_implementation],
         "config": [json.loads(each.to_json_string(use_diff=False)) for each in (model.config, model.generation_config)],
         "tokenizer": _tokenizer(tokenizer), "pruning": pruned, "limits": describe(limits),
         "versions": [torch.__version__, version("transformers"), version("lm_eval"), code_digest()],
         "device": environment_record(model)["device"],
     }  # fmt: skip
-
-
-def describe(value: Any) -> Any:
-    """A setting as JSON values; equal ones mean the same.
-
-    Raises:
-        ValueError: for an object of other code than this library's, which may hide what it does.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, torch.dtype | torch.device | os.PathLike):
-        return str(value)
-    if isinstance(value, Tensor):
-        return [str(value.dtype), value.tolist()]
-    if isinstance(value, slice):
-        return ["slice", value.start, value.stop, value.step]
-    if isinstance(value, Mapping):
-        return {str(key): describe(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [describe(each) for each in value]
-    name = f"{type(value).__module__}.{type(value).__qualname__}"
-    if name.startswith(f"{__package__.partition('.')[0]}."):
-        if isinstance(value, nn.Module):
-            known = vars(nn.Module())
-            own = {
-                part: {key: each for key, each in vars(module).items() if key not in known}
-                for part, module in value.named_modules()
-            }
-            return [name, _weights(value), str(value), describe(own)]
-        if is_dataclass(value):
-            return [name, {field.name: describe(getattr(value, field.name)) for field in fields(value)}]
-    raise ValueError(f"answers under a {name} cannot be cached, as it may hide settings; run without the cache")
-
-
-def _weights(module: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers: the first numbers of each would not tell a model from a patched one."""
-    found = hashlib.sha256()
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        found.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> list:

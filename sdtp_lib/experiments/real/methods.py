@@ -103,7 +103,7 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
     form = ", no chat template" if plain else ""
     pruner = about["pruner"] and about["pruner"]["name"]
-    designed = f", {pruner.split('/')[-1]}" if pruner else ""
+    designed = f", {pruner.split('/')[-1]}" if pruner else f", last {about['window']}" if about.get("window") else ""
     return {
         "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
         "method": f"{about['method']}{designed}{pooling(about['pool'])}{form}", "pruner": pruner, "n": n,
