@@ -66,7 +66,8 @@ class SampleFile:
             found = header["settings"]
             try:
                 names = ({*found, *settings}) - MAY_DIFFER
-                check_resumable(found, settings, sorted(names, key=lambda name: (name == "pruner", name)))  # a digest last
+                names = sorted(names, key=lambda name: (name == "pruner", name))  # last what is a digest
+                check_resumable(found, settings, names)
             except ValueError as error:
                 raise ValueError(f"{error}; delete {self.path} to start over") from None
             os.utime(self.path)  # whoever goes on with it makes it his own, also if no sample is missing
