@@ -21,6 +21,9 @@ from .prompts import build_prompt, encode, encode_answer
 from .sample_files import SampleFile, kept_answers
 from .weighed_answers import weigh
 
+# What a checkpoint may ask of `generate`, switched off: the likeliest token would be another one.
+UNPUNISHED = {"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0}
+
 
 @torch.inference_mode()
 def score_records(
@@ -158,11 +161,11 @@ def _answer(model, tokenizer, records: Sequence[dict], prompts: list[list[int]],
 
 
 def greedy(model, tokenizer, ids: Tensor, mask: Tensor, new_tokens: int, **options) -> Tensor:
-    """`model.generate` without sampling or beams: prompts (batch, tokens) and up to `new_tokens` more."""
+    """`model.generate` without sampling, beams or penalties: prompts (batch, tokens) and up to `new_tokens` more."""
     end, pad = end_token(model, tokenizer), pad_token(tokenizer)
     return model.generate(
         input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, num_beams=1,
-        temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end, **options,
+        temperature=None, top_p=None, top_k=None, pad_token_id=pad, eos_token_id=end, **UNPUNISHED, **options,
     )  # fmt: skip
 
 

@@ -53,7 +53,12 @@ class Prefilled:
 
         Args:
             last: nothing is asked afterwards, which saves a copy.
+
+        Raises:
+            ValueError: for a continuation without tokens, or one that is cut as a prompt is (prune="every").
         """
+        if not all(tokens for row in continuations for tokens in row):
+            raise ValueError("a continuation has no tokens, so it has no likelihood")
         turns = max(map(len, continuations))
         found: list[list[Likelihood]] = [[] for _ in continuations]
         for turn in range(turns):
@@ -110,6 +115,8 @@ class Prefilled:
         if "position_ids" in signature(model.forward).parameters:  # ALiBi models read the mask instead
             options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = model(input_ids=ids, attention_mask=mask, use_cache=True, **with_cache(model, cache), **options)
+        if out.logits.shape[1] != options.get("logits_to_keep", ids.shape[1]):
+            raise ValueError("a continuation was cut, so its likelihood is not known: say prune='first', not 'every'")
         return torch.log_softmax(out.logits, dim=-1, dtype=self._dtype)
 
 

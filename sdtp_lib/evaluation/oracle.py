@@ -25,11 +25,14 @@ class OracleScorer:
     Attributes:
         layers: that the batch was marked at.
         saliency: (batch, layers, width) float32 of the batch shown last, 0 on pads; None before the first.
+        ids: (batch, width) token ids of its prompts, 0 on pads.
     """
 
     layers: tuple[int, ...] = field(default=(), compare=False)
     saliency: Tensor | None = field(default=None, repr=False, compare=False)
+    ids: Tensor | None = field(default=None, repr=False, compare=False)
 
+    reads_ids = True
     looks_at_positions = False
 
     def show(
@@ -55,6 +58,7 @@ class OracleScorer:
             return
         with torch.inference_mode(False):  # inference tensors take no part in a backward pass
             self.saliency = torch.zeros(len(prompts), len(self.layers), width, device=model.device)
+            self.ids = torch.zeros(len(prompts), width, dtype=torch.long, device=model.device)
             for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
                 if not len(prompt) or not len(answer):
                     raise ValueError(f"row {row} has an empty {'answer' if len(prompt) else 'prompt'}")
@@ -62,14 +66,22 @@ class OracleScorer:
                 asked = torch.arange(ids.shape[1], device=model.device)[None] >= len(prompt)
                 found = token_saliency(model, ids, torch.ones_like(ids), asked, self.layers)[0, :, : len(prompt)]
                 self.saliency[row, :, width - len(prompt) :] = found
+                self.ids[row, width - len(prompt) :] = ids[0, : len(prompt)]
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens).
 
         Raises:
-            ValueError: if no batch, a batch of another size, or one without this layer was shown.
+            ValueError: if no batch, another batch, or one without this layer was shown, or embeddings came in.
         """
-        if self.saliency is None or layer not in self.layers or len(self.saliency) != len(context.mask):
+        if self.saliency is None or layer not in self.layers or not self._was_shown(context):
             raise ValueError("the oracle must be shown this batch and its answers before it is generated: call show")
         marks = self.saliency[:, self.layers.index(layer)].to(context.columns.device)
         return marks.gather(1, context.columns.clamp(min=0))
+
+    def _was_shown(self, context: ScoringContext) -> bool:
+        rows, width = self.ids.shape
+        if context.ids is None or len(context.ids) != rows or context.columns.max() != width - 1:  # never cut
+            return False
+        shown = self.ids.to(context.columns.device).gather(1, context.columns.clamp(min=0))
+        return bool((shown == context.ids)[context.mask].all())

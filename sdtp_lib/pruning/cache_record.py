@@ -57,10 +57,11 @@ class Conversation:
             return cls(batch, positions, held=[0] * len(adapter.layers))
         found = getattr(cache, ATTRIBUTE, None)
         if found is None:
-            if hasattr(cache, NAME):
-                raise ValueError("a pruned pass on this cache failed: its layers do not fit each other; prefill anew")
-            if len({n for layer, n in enumerate(held) if not cache.layers[layer].is_sliding}) > 1:
-                raise ValueError("this cache was pruned outside of TokenPruning; run its prompt inside")
+            lengths = {cache.get_seq_length(layer) for layer in range(len(held))}  # a window's keys do not tell
+            if hasattr(cache, NAME) or 0 in lengths:
+                raise ValueError("a pass on this cache failed: its layers do not fit each other; prefill anew")
+            if len(lengths) > 1:
+                raise ValueError("this cache was pruned outside of TokenPruning, or a pass on it failed; prefill anew")
             start = cache.get_seq_length()
             return cls(batch, positions, start, held, dense_from=start)
         found = replace(found, kept=dict(found.kept), compressed=set(found.compressed))

@@ -134,13 +134,16 @@ class ForwardPass:
         setattr(cache, ATTRIBUTE, conversation)
 
     def _remember_cuts(self, cuts: dict[int, Tensor], layers: int) -> None:
-        conversation, columns, joined = self.conversation, None, {}
-        for layer in range(min(cuts), layers):
-            columns = cuts.get(layer, columns)
-            pair = id(conversation.kept.get(layer)), id(columns)
+        conversation, columns, joined, stop = self.conversation, None, {}, self.start + self.tokens
+        for layer in range(layers):
+            columns, before = cuts.get(layer, columns), conversation.kept.get(layer)
+            if columns is None and before is None:
+                continue  # it got all of this pass, and all of those before
+            pair = id(before), id(columns)
             if pair not in joined:  # once for all layers between two cuts, which then share it
-                before = conversation.given(layer, self.start, columns.device)
-                joined[pair] = torch.cat([before, columns], dim=1) if self.start else columns
+                new = conversation.dense(self.start, stop, before.device) if columns is None else columns
+                earlier = conversation.given(layer, self.start, new.device)
+                joined[pair] = torch.cat([earlier, new], dim=1) if self.start else new
             conversation.kept[layer] = joined[pair]
-        conversation.dense_from = self.start + self.tokens
+        conversation.dense_from = stop
         conversation.ragged |= min(self.present) < max(self.present)

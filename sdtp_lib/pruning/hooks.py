@@ -89,8 +89,7 @@ class Session:
             self.running.forward = None
             raise
 
-    @staticmethod
-    def check(module: nn.Module, mask: Any, cache: Any, position_ids: Tensor | None) -> None:
+    def check(self, module: nn.Module, mask: Any, cache: Any, position_ids: Tensor | None) -> None:
         """Refuse inputs that the engine cannot follow."""
         if cache is not None and type(cache) not in (DynamicCache, GuardedCache):
             raise ValueError(f"{type(cache).__name__} is not supported while pruning; use a DynamicCache")
@@ -98,7 +97,8 @@ class Session:
             raise ValueError(
                 "pruning needs the plain 2-D attention mask (batch, tokens); custom masks are not supported"
             )
-        if module.training and getattr(module, "gradient_checkpointing", False):
+        parts = (module, *self.adapter.layers)
+        if any(part.training and getattr(part, "gradient_checkpointing", False) for part in parts):
             raise ValueError("gradient checkpointing runs layers twice, which is not supported while pruning")
         packed = mask is None and cache is None and position_ids is not None  # as transformers recognises packed rows
         if packed and bool((position_ids.diff(dim=-1) <= 0).any()):

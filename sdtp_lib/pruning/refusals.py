@@ -61,6 +61,8 @@ def check_generation(arguments: dict[str, Any], default: Any) -> None:
     for name, what in DECODERS.items():
         if setting(name):
             raise ValueError(f"{what} ({name}) is not supported while pruning; use greedy, sampling or beam search")
+    if setting("guidance_scale") not in (None, 1):  # 1 switches it off
+        raise ValueError("guidance_scale runs a second prompt beside this one, which is not supported while pruning")
     if setting("cache_implementation") not in CACHES:
         raise ValueError(
             f"cache_implementation={setting('cache_implementation')!r} is not supported while pruning; use 'dynamic'"

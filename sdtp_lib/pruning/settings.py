@@ -35,7 +35,8 @@ class PruningSettings:
             raise ValueError(f"positions must be 'original' or 'compact', got {self.positions!r}")
         if self.prune not in ("first", "every"):
             raise ValueError(f"prune must be 'first' or 'every', got {self.prune!r}")
-        if self.min_prompt_tokens < 0:
-            raise ValueError(f"min_prompt_tokens must be 0 or more, got {self.min_prompt_tokens}")
+        least = self.min_prompt_tokens
+        if isinstance(least, bool) or not isinstance(least, int) or least < 0:
+            raise ValueError(f"min_prompt_tokens must be a whole number, 0 or more, got {least!r}")
         if self.scorer is None and self.schedule.layers:
             raise ValueError("a schedule that cuts needs a scorer")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..pruning.scoring import ScoringContext
+from .token_pruner import positive
 
 CHUNK = 128  # queries at a time: weights of heads x 128 x tokens, whatever the length of the prompt
 
@@ -27,9 +28,16 @@ class LastWindowAttentionScorer:
 
     Args:
         window: number of last tokens that ask; None takes the schedule's local tokens.
+
+    Raises:
+        ValueError: for a window below 1.
     """
 
     window: int | None = 16
+
+    def __post_init__(self):
+        if self.window is not None:
+            positive("window", self.window)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens).
@@ -38,7 +46,7 @@ class LastWindowAttentionScorer:
             ValueError: for a layer whose query and key projections are not known.
         """
         tokens = hidden_states.shape[1]
-        asking = slice(max(0, tokens - max(1, self.window or context.local_tokens)), tokens)
+        asking = slice(max(0, tokens - max(1, context.local_tokens if self.window is None else self.window)), tokens)
         paid = attention(hidden_states, context)(asking).mean(dim=1)
         return paid.sum(dim=1) / context.mask[:, asking].sum(dim=1, keepdim=True)
 
@@ -57,9 +65,15 @@ class CumulativeAttentionScorer:
 
     Args:
         chunk: queries at a time.
+
+    Raises:
+        ValueError: for a chunk below 1.
     """
 
     chunk: int = CHUNK
+
+    def __post_init__(self):
+        positive("chunk", self.chunk)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens).
@@ -95,7 +109,8 @@ def _paid(attention: nn.Module, query: Tensor, key: Tensor, context: ScoringCont
     mask, tokens = context.mask, key.shape[2]
     groups = query.shape[1] // key.shape[1]
     query = query[:, :, asking].unflatten(1, (key.shape[1], groups))  # query heads beside the key head they share
-    weights = (query @ key.transpose(-1, -2)[:, :, None]).flatten(1, 2).float() * _scale(attention)
+    # In float32, as fused attention sums: the product of large queries and keys does not fit float16.
+    weights = (query.float() @ key.float().transpose(-1, -2)[:, :, None]).flatten(1, 2) * _scale(attention)
     if context.alibi is not None:
         weights = weights + context.alibi.unflatten(0, (mask.shape[0], -1))
     if (cap := getattr(attention, "attn_logit_softcapping", None)) is not None:  # Gemma 2

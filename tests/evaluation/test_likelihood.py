@@ -1,10 +1,13 @@
 """One prefill for many continuations and an answer: each as if the model had been asked it alone."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import generate, random_prompts, schedule_of, tiny_model, tiny_pruner
 
 from sdtp_lib import TokenPruning
+from sdtp_lib.evaluation.answers import greedy
 from sdtp_lib.evaluation.likelihood import Prefilled
 
 LENGTHS, PAD = [40, 23, 31], 0
@@ -37,6 +40,16 @@ def test_likelihoods_are_those_of_whole_passes(family):
             total, best = by_hand(model, prompt, text)
             assert one.total == pytest.approx(total, rel=1e-3) and (one.greedy, one.tokens) == (best, len(text))
     assert all(row[-1].greedy == row[-1].tokens for row in found)
+
+
+@torch.inference_mode()
+def test_what_has_no_likelihood_is_refused():
+    model, (prompts, texts) = tiny_model(), asked()
+    with pytest.raises(ValueError, match="no tokens"):
+        Prefilled(model, prompts, PAD).score([[[]], [[3]], [[4]]])
+    with TokenPruning(schedule_of(), tiny_pruner((2, 3, 5)), prune="every")(model):
+        with pytest.raises(ValueError, match="continuation was cut.*not 'every'"):
+            Prefilled(model, prompts[:1], PAD).score([[texts[0][1] * 8]])
 
 
 @pytest.mark.parametrize("pruned", [False, True])
@@ -80,3 +93,14 @@ def test_log_probabilities_may_be_finer_than_the_model():
     coarse, fine = (Prefilled(model, prompts, PAD, dtype).score(texts)[0][1].total for dtype in (None, torch.float32))
     assert fine != coarse
     assert coarse == pytest.approx(fine, rel=0.05)
+
+
+@torch.inference_mode()
+def test_a_penalty_of_the_checkpoint_changes_no_answer():
+    """What `generate` is asked for and the likeliest tokens one by one are the same answer."""
+    model, (prompts, _) = tiny_model(), asked()
+    expected = Prefilled(model, prompts[:1], PAD).answer(8, set())
+    model.generation_config.repetition_penalty, model.generation_config.no_repeat_ngram_size = 1.8, 2
+    words = SimpleNamespace(pad_token_id=PAD, eos_token_id=None)
+    ids = torch.tensor(prompts[:1])
+    assert greedy(model, words, ids, torch.ones_like(ids), 8)[:, ids.shape[1] :].tolist() == expected

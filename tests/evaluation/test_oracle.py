@@ -118,3 +118,13 @@ def test_on_the_demo_the_oracle_beats_chance_and_the_new_methods_keep_the_budget
     assert oracle["average"] >= random["average"] and oracle["average"] >= 75
     assert oracle["compression"] == heavy["compression"] == random["compression"] > 1.3
     assert {"oracle", "h2o"} < set(METHODS)
+
+
+def test_another_batch_than_the_one_shown_is_refused():
+    model, scorer = tiny_model(), OracleScorer()
+    ids, mask, prompts, answers = batch()
+    scorer.show(model, LAYERS, prompts, answers)
+    for other in (ids[:, :30], ids.flip(0), torch.cat([ids, ids], dim=1), ids[:2]):
+        with TokenPruning(schedule_of(layers=LAYERS), scorer)(model), torch.no_grad():
+            with pytest.raises(ValueError, match="must be shown this batch"):
+                model(other)

@@ -163,6 +163,7 @@ REFUSED = {
     "prompt lookup": dict(prompt_lookup_num_tokens=3),
     "contrastive search": dict(penalty_alpha=0.6, top_k=4),
     "DoLa": dict(dola_layers="low"),
+    "guidance_scale": dict(guidance_scale=2.0),
     "static": dict(cache_implementation="static"),
     "offloaded_static": dict(cache_implementation="offloaded_static"),
     "quantized": dict(cache_implementation="quantized"),

@@ -257,6 +257,20 @@ def test_gradient_checkpointing_is_refused():
         model(ids)
 
 
+def test_gradient_checkpointing_of_the_layers_alone_is_refused():
+    model, schedule, ids = tiny_model(), schedule_of(), random_prompts([40])[0]
+    model.gradient_checkpointing_enable()
+    model.eval().model.layers.train()  # it is the layers that run twice
+    with TokenPruning(schedule, tiny_pruner(schedule.layers))(model), pytest.raises(ValueError, match="checkpointing"):
+        model(ids)
+
+
+@pytest.mark.parametrize("least", [-1, 2.5, float("nan"), True])
+def test_a_shortest_prompt_that_is_no_whole_number_is_refused(least):
+    with pytest.raises(ValueError, match="min_prompt_tokens must be a whole number"):
+        TokenPruning(schedule_of(), tiny_pruner((2, 3, 5)), min_prompt_tokens=least)
+
+
 def test_a_window_that_a_family_does_not_heed_changes_nothing():
     """Checkpoints converted to Llama keep the window of what they came from in their configuration."""
     model = tiny_model()

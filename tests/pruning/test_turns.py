@@ -7,7 +7,8 @@ import torch
 from helpers import Reference, close, generate, random_prompts, schedule_of, tiny_model, tiny_pruner
 from transformers import DynamicCache
 
-from sdtp_lib import TokenPruning
+from sdtp_lib import PruningSchedule, TokenPruning
+from sdtp_lib.scorers.simple import RecencyScorer
 
 SCHEDULE = schedule_of()
 PRUNER = tiny_pruner(SCHEDULE.layers)
@@ -171,6 +172,45 @@ def test_a_cache_that_changed_between_passes_is_refused(change):
         change(past)
         with pytest.raises(ValueError, match="now holds .*cropped"):
             model(ids[:, :1], past_key_values=past)
+
+
+@pytest.mark.parametrize("config", [True, False], ids=["windows", "plain"])
+@pytest.mark.parametrize("family", ["llama", "demo", "mistral-window", "gemma3"])
+def test_a_cache_whose_first_pass_failed_is_refused(family, config):
+    """In the model of the demo all layers that ran slide: what the others hold is not told by theirs."""
+    model, ids = tiny_model(family, None), random_prompts([30])[0]
+    cache = DynamicCache(config=model.config) if config else DynamicCache()
+    with TokenPruning(SCHEDULE, Failing())(model), pytest.raises(RuntimeError, match="as meant"):
+        model(ids, past_key_values=cache)
+    with pruned(model), pytest.raises(ValueError, match="failed.*prefill anew"):
+        model(ids, past_key_values=cache)
+
+
+class Failing:
+    def score(self, layer, hidden_states, context):
+        raise RuntimeError("as meant")
+
+
+@pytest.mark.parametrize(
+    "family, positions", [("llama", "compact"), ("mistral-window", "original"), ("gemma3", "original")]
+)
+def test_a_later_block_may_have_another_schedule(family, positions):
+    """Cuts of two blocks, each at a layer of its own, and the same cuts said as one schedule."""
+    model, ids = tiny_model(family, None), random_prompts([71])[0]
+    options = {"sink_tokens": 2, "local_ratio": 0.0, "min_local_tokens": 3}
+    first, higher, both = (
+        PruningSchedule(layers, ratios, **options)
+        for layers, ratios in (((2,), 0.5), ((4,), 0.5), ((2, 4), (1.0, 0.5)))
+    )
+
+    def last_logits(second):
+        cache = DynamicCache(config=model.config)
+        for schedule, part in ((first, ids[:, :40]), (second, ids[:, 40:70]), (second, ids[:, 70:])):
+            with TokenPruning(schedule, RecencyScorer(), positions, prune="every")(model), torch.no_grad():
+                logits = model(part, past_key_values=cache).logits
+        return logits[:, -1]
+
+    assert close(last_logits(higher), last_logits(both))
 
 
 def test_a_cache_of_other_rows_or_positions_is_refused():

@@ -179,3 +179,21 @@ def test_the_window_of_last_tokens_is_an_option_of_those_that_ask():
         make_scorer("random", window=7)
     with pytest.raises(ValueError, match="window must be a whole number, 1 or more, got 0"):
         make_scorer("attention", window=0)
+
+
+@pytest.mark.parametrize("name", ["attention", "strongest", "h2o"])
+def test_attention_of_large_keys_fits_float16(name):
+    """Biases of queries and keys may be large where float16 holds the scaled product alone."""
+    model, (ids, _) = tiny_model("qwen2", "sdpa").half(), random_prompts([60])
+    for layer in model.model.layers:
+        layer.self_attn.q_proj.bias.data.fill_(180.0)
+        layer.self_attn.k_proj.bias.data.fill_(180.0)
+    schedule = PruningSchedule(layers=(2,), keep_ratio=0.5, min_local_tokens=4)
+    with TokenPruning(schedule, make_scorer(name))(model), torch.no_grad():
+        assert model(ids).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("make", [lambda: LastWindowAttentionScorer(-3), lambda: CumulativeAttentionScorer(0)])
+def test_attention_asked_by_no_token_is_refused(make):
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
+        make()
