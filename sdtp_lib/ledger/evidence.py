@@ -136,7 +136,8 @@ def _answers(claim: Claim, profile: str, stored: bool) -> Iterator[Evidence]:
             continue
         document = results.read_json(path)
         try:
-            finding, about = read(document), _about(document["metadata"])
+            finding, about = read(document), document["metadata"]
+            about = _about(about | {"model": finding.model} if finding and finding.model else about)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"result file {path} is not laid out as expected, {reason}") from None

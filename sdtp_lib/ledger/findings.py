@@ -55,6 +55,7 @@ class Finding:
         n: how many were measured.
         chance: what chance gives, or a random choice of tokens, where that means something.
         key: where in the file the number is.
+        model: what was measured, by its name in `evidence.MODELS`, where that is not the model of the whole file.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Finding:
     n: str = ""
     chance: str = ""
     key: str = ""
+    model: str | None = None
 
 
 Reader = Callable[[Mapping], Finding | None]  # of a whole result file; None: it does not hold the answer

@@ -45,7 +45,9 @@ synthetic texts; its numbers are never the paper's. Nobody has run a 7B model wi
 Differences are in points of 100 with 95% intervals; one method is called better than another where the interval of the
 difference says so. Those to the full model are paired, record by record, and so are those of two methods of the real
 model's table under one schedule; others are made of both intervals as if their records were not the same, which makes
-them too wide. Keys of files are those below `data`, of a latency file those of each length.
+them too wide. Shares, memory and speed have no interval: they are of the prompts or runs that each row counts, of one
+prompt where the paper's own figure shows one; a single run of a benchmark, or a single seed, decides nothing. Keys of
+files are those below `data`, of a latency file those of each length.
 """
 MIXED = f"Numbers marked *{STORED.strip()}* are the repository's, the others of the last run of their profile.\n"
 

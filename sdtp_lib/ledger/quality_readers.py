@@ -83,7 +83,8 @@ def compression(document: Mapping) -> Finding | None:
 def losses_help(without: str) -> Reader:
     """Averages of pruners trained with all losses and with some left out, of one seed or of several.
 
-    Holds if the worst seed with all is above the best without; not decided where their ranges meet.
+    Holds if the worst seed with all is above the best without; not decided where their ranges meet, nor by one seed,
+    which has no range.
     """
     ours = paper.ABLATIONS[0]
 
@@ -93,6 +94,7 @@ def losses_help(without: str) -> Reader:
         if None in (score for side in scores for score in side):
             return None
         status = Status.decided(min(scores[0]) > max(scores[1]), max(scores[0]) < min(scores[1]))
+        status = Status.UNDECIDED if min(map(len, scores)) == 1 else status
         status = Status.of_scores((score for side in scores for score in side), status)
         text = f"all losses {_range(scores[0])}, {without} {_range(scores[1])}"
         limit = document["metadata"].get("limit")

@@ -16,6 +16,7 @@ from .claims import Claim, notebook
 from .findings import Finding, Reader, Status, higher
 from .real_readers import Arm, is_better
 
+SHORTEST = 1024  # tokens of a prompt below which nobody prunes, the paper's shortest
 FEWEST = 25  # records below which a notebook's run says nothing about quality
 LOST, GAINED = 1.0, 10.0  # points: lost at most on ordinary documents, gained at least on dense ones
 FLOPS, TIME = 0.01, 0.02  # shares of the prefill that the module may take
@@ -78,11 +79,17 @@ def pooled(document: Mapping) -> Finding | None:
 
 
 def cost(document: Mapping) -> Finding | None:
-    """What the module takes of the prefill's FLOPs and time, at the prompt length that was timed."""
+    """What the module takes of the prefill's FLOPs and time, at the prompt length that was timed; None if it is short.
+
+    Both are those of a shape: `experiments.costs.question_costs` counts and times no model of the file's profile.
+    """
     (row,) = [row for row in document["data"] if row["method"] == OURS]
+    if row["tokens"] < SHORTEST:
+        return None
     text = f"{100 * row['flops']:.2f}% of FLOPs, scoring {100 * row['scoring']:.2f}% of the time"
     status = Status.of(row["flops"] < FLOPS and row["scoring"] < TIME)
-    return Finding(f"{text} at {row['tokens']:,} tokens", status, key="flops, scoring")
+    text += f" at {row['tokens']:,} tokens; FLOPs are counted on Mistral-7B's shape"
+    return Finding(text, status, key="flops, scoring", model="scaled-mistral")
 
 
 def second(document: Mapping) -> Finding | None:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .. import paths
 from ..evaluation.intervals import Interval
+from ..scorers.files import CONFIG_FILE, read_config
 from .findings import Finding, Reader, Status, higher
 
 TOKENS = 1024  # of the prompts; every method was run at this length
@@ -147,7 +149,21 @@ def flops_saved(document: Mapping) -> Finding | None:
 def _n(ours: Mapping[str, Measured]) -> str:
     seeds = max(cell.seeds for cell in ours.values())
     records = ", ".join(f"{TASKS[task]} {cell.n:,}" for task, cell in ours.items())
-    return f"{records} records" + (f"; {seeds} seeds, intervals around all" if seeds > 1 else "")
+    trained = {prompts for cell in ours.values() for row in cell.rows if (prompts := _trained_on(row["pruner"]))}
+    return "".join((
+        f"{records} records", f"; {seeds} seeds, intervals around all" if seeds > 1 else "",
+        f"; the pruner was trained on {', '.join(map(str, sorted(trained)))} prompts" if trained else "",
+    ))  # fmt: skip
+
+
+def _trained_on(pruner: str | None) -> int | None:
+    """On how many prompts a pruner that comes with the library was trained; None of any other."""
+    folder = paths.PRUNERS / (pruner or "")
+    if not pruner or not (folder / CONFIG_FILE).is_file():
+        return None
+    record = read_config(folder)["record"]
+    recipe = record.get("recipe", {})
+    return record["steps"] * recipe["batch_size"] // recipe["epochs"] if recipe else None
 
 
 def _chance(document: Mapping, ours: Mapping[str, Measured], *asked: Arm) -> str:
