@@ -11,7 +11,7 @@ from real_text import passages
 from sdtp_lib.data.real.build import real_records
 from sdtp_lib.evaluation.answers import encode_record, in_chat
 from sdtp_lib.experiments.real import full_passes
-from sdtp_lib.experiments.real.evidence import POOLS, best, evidence_table, kept_evidence, pooled
+from sdtp_lib.experiments.real.evidence import POOLS, SHOWN, STRONGEST, best, evidence_table, kept_evidence, pooled
 from sdtp_lib.experiments.real.evidence_study import ASKED, later_layers, study, study_page
 from sdtp_lib.experiments.real.full_passes import FullPass, full_pass, places
 from sdtp_lib.experiments.real.readings import QUESTION, READINGS, Reading, attention_of
@@ -20,6 +20,7 @@ from sdtp_lib.pruning.context import TokenPruning
 from sdtp_lib.pruning.schedule import PruningSchedule
 from sdtp_lib.scorers.attention import LastWindowAttentionScorer
 from sdtp_lib.scorers.simple import RandomScorer
+from sdtp_lib.scorers.strongest_head import StrongestHeadScorer
 from sdtp_lib.training.batch_forward import layer_inputs
 
 LAYERS = (1, 3, 4)
@@ -107,6 +108,8 @@ def test_the_reading_of_last_tokens_is_the_scorer_of_that_window(asked, passed):
         hidden, context = each.at(asked[0], 3)
         found = Reading(16).scores(*attention_of(hidden, context, each.question))
         torch.testing.assert_close(found, LastWindowAttentionScorer(16).score(3, hidden, context)[0])
+        found = STRONGEST.scores(*attention_of(hidden, context, each.question))
+        torch.testing.assert_close(found, StrongestHeadScorer().score(3, hidden, context)[0])
 
 
 def test_the_question_alone_is_read():
@@ -151,6 +154,7 @@ def test_the_study_ranks_scores_and_follows_some_over_the_layers(asked, passed):
     assert {tuple(row["layers"]) for row in found["curves"]} == {LAYERS}
     assert {row["task"] for row in found["curves"]} == {"needle", "documents_qa"}
     page = study_page(found, model="tiny", tokens=400, limit=1)
+    assert {*SHOWN.values()} <= {(row["score"], row["pool"]) for row in found["curves"]}
     assert page.count("\n## ") == 10 and "later layers, question" in page and "| random" in page
 
 

@@ -32,12 +32,14 @@ PLAIN = {"random": RandomScorer(), "recency": RecencyScorer(), "norm": HiddenNor
 WIDTHS = ("7", "13", "sentence")
 POOLS = ("1", *(f"{how} {width}" for width, how in product(WIDTHS, ("mean", "max"))))
 ORACLE = "oracle"
+STRONGEST = Reading(32, "max", "max")  # what `scorers.strongest_head` reads
+SHIPPED = (str(STRONGEST), "max sentence")  # as the pruner `tuned` takes it
 LATER = "later layers, question, max of heads, mean of tokens"  # what later layers will look at, known to no cut
 SHOWN = {  # in the figure: label -> (score, pool)
     "oracle": (ORACLE, "mean 7"),
     "attention of later layers": (LATER, "mean 7"),
-    "attention, strongest head": ("question, max of heads, mean of tokens", "mean 7"),
-    "attention, last window": ("last 16, mean of heads, mean of tokens", "mean 7"),
+    "strongest head, whole sentences": SHIPPED,
+    "attention, last window": (str(Reading()), "mean 7"),
 }
 
 
@@ -112,6 +114,18 @@ def evidence_table(rows: Sequence[Mapping], task: str, ratio: float, names: Sequ
                                            strict=True)
         }
         for score, pool in names
+    ]))  # fmt: skip
+
+
+def layers_table(rows: Sequence[Mapping], task: str, ratio: float) -> Markdown:
+    """The same of all scores and poolings in `rows`, a line for each layer."""
+    own = [row for row in rows if (row["task"], row["ratio"]) == (task, ratio)]
+    return Markdown(markdown_table([
+        {"layer": layer} | {
+            f"{row['score']}; {row['pool']}": f"{100 * row['share'][at]:.0f} ({100 * row['whole'][at]:.0f})"
+            for row in own
+        }
+        for at, layer in enumerate(own[0]["layers"])
     ]))  # fmt: skip
 
 

@@ -22,9 +22,12 @@ from .evidence import (
     ORACLE,
     PLAIN,
     RATIOS,
+    SHIPPED,
+    STRONGEST,
     best,
     evidence_table,
     kept_evidence,
+    layers_table,
     pooled,
     share_kept,
     summary,
@@ -66,7 +69,9 @@ def study(
         names += [name for name in best(every, ratio, at) if name not in names]
     ranking = [row for row in every if (row["score"], row["pool"]) in names]
     curves = kept_evidence(model, passes, layers, {}, DEEP, CURVES, (NEAR,))
-    return {"curves": [*curves, *later_layers(model, passes)], "ranking": ranking}
+    shipped = kept_evidence(model, passes, layers, {}, DEEP, (STRONGEST,), (SHIPPED[1],))
+    shipped = [row for row in shipped if row["score"] != ORACLE]
+    return {"curves": [*curves, *shipped, *later_layers(model, passes)], "ranking": ranking}
 
 
 def later_layers(
@@ -96,11 +101,10 @@ def study_page(found: Mapping[str, Sequence[Mapping]], **about: Any) -> str:
             own = [row for row in found["ranking"] if (row["task"], row["ratio"]) == (task, ratio)]
             table = evidence_table(own, task, ratio, [(row["score"], row["pool"]) for row in own])
             parts.append(f"## {TITLES[task].capitalize()}, {ratio:.0%} kept\n\n{table}\n")
-    names = dict.fromkeys((row["score"], row["pool"]) for row in found["curves"])
     for ratio in DEEP:
         for task in TASKS:
-            table = evidence_table(found["curves"], task, ratio, [*names])
-            parts.append(f"## By layer, pooled over 7: {TITLES[task]}, {ratio:.0%} kept\n\n{table}\n")
+            table = layers_table(found["curves"], task, ratio)
+            parts.append(f"## By layer: {TITLES[task]}, {ratio:.0%} kept\n\n{table}\n")
     return "\n".join(parts)
 
 
