@@ -32,6 +32,7 @@ LOOKS = {
     "question_aware": (GREEN, "P"), "attention": (ORANGE, "^"), "h2o": (TAN, "h"), "snapkv": (PINK, "<"),
     "recency": (ASH, "v"), "local": (ASH, "v"), "norm": (ROSE, "X"), "random": (RED, "s"), "oracle": ("black", "*"),
     "llmlingua2": (YELLOW, ">"), "strongest": ("#006d2c", "d"), "tuned": ("#006d2c", "d"),
+    "bm25": ("#8c6d31", "H"),
 }  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., "Figure"])

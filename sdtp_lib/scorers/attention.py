@@ -22,9 +22,10 @@ CHUNK = 128  # queries at a time: weights of heads x 128 x tokens, whatever the 
 
 @dataclass(frozen=True)
 class LastWindowAttentionScorer:
-    """Attention that the last tokens of the prompt pay to each token at this layer, as in FastV, LazyLLM and SnapKV.
+    """Attention that the last tokens of the prompt pay to each token at this layer.
 
-    Mean over heads and over the window's queries.
+    Mean over heads and over the window's queries. FastV and LazyLLM let the last token ask; SnapKV lets a window ask,
+    and each head keep keys of its own, which a token that leaves for all heads cannot do.
 
     Args:
         window: number of last tokens that ask; None takes the schedule's local tokens.
