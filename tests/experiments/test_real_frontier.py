@@ -67,4 +67,4 @@ def test_the_figure_has_a_panel_a_task_and_one_entry_a_curve():
     some = {task: curves(rows, task, 64, ["attention"]) for task in ("needle", "documents_qa")}
     figure = frontier_curves(some, "nll", "NLL above the full model's")
     assert [axes.get_title() for axes in figure.axes] == [*some]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; few later cuts"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; few later cuts (n 20)"]
