@@ -22,7 +22,7 @@ from ...models.loading import SHAPES, check_reads_text, load_with_tokenizer
 from ...models.names import local_path
 from ...pruning.schedule import PruningSchedule
 from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
-from ...scorers.sentences import sentence_ends
+from ...scorers.bm25 import BM25Scorer
 from ...scorers.token_pruner import TokenPruner, check_seed, positive
 from ...scorers.tuned_card import measured_table, scored_by, verdict
 from ...scorers.use import USE, use
@@ -106,7 +106,7 @@ def tune(
     }  # fmt: skip
     if (record := finished(output, about)) is None:
         work = begin(output, about)
-        pruner = _tuned(network, parts, schedules, effort, about, sentence_ends(tokenizer), work)
+        pruner = _tuned(network, parts, schedules, effort, about, BM25Scorer.of(tokenizer), work)
         pruner.save_pretrained(output)
         record = pruner.record
     end(output)
@@ -146,15 +146,15 @@ def split_pairs(
 
 def _tuned(
     model: PreTrainedModel, parts: Mapping[str, Sequence[Sample]],
-    schedules: Mapping[float, Mapping[str, PruningSchedule]], effort: Effort, about: dict, ends: tuple[int, ...],
+    schedules: Mapping[float, Mapping[str, PruningSchedule]], effort: Effort, about: dict, words: BM25Scorer,
     work: Path,
 ) -> TokenPruner:  # fmt: skip
     """The pruner to write, with its record.
 
     Args:
-        ends: ids of the tokens that end a sentence.
+        words: what it is held to; it knows which tokens end a sentence.
     """
-    losses, tokens = LossFile(work / LOSSES_FILE), about["median_tokens"]
+    losses, tokens, ends = LossFile(work / LOSSES_FILE), about["median_tokens"], words.ends
     places = look(model, parts["search"], [*schedules], tokens, effort, ends, losses)
     schedules = {
         ratio: {**each, **{place.place: place.schedule for place in places[ratio][: effort.places]}}
@@ -172,7 +172,7 @@ def _tuned(
         for ratio, each in schedules.items()
     }  # fmt: skip
     chosen = best_score(found)
-    sides = sides_of(model, chosen, found, ways)
+    sides = sides_of(model, chosen, found, ways, words)
     rows = measure(model, parts["held_out"], sides, tokens, effort.repeats, losses)
     return _pruner(chosen, found, scorers, {"places": by_layer(places), "measured": rows}, about, ends)
 

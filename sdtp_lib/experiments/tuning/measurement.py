@@ -1,4 +1,4 @@
-"""What was tuned, on prompts that decided nothing: beside the full model, the paper's preset, attention and chance."""
+"""What was tuned, on prompts that decided nothing: beside the full model, the paper's preset, other scores and chance."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from ...latency.flop_estimates import flop_ratio
 from ...latency.sweep_plan import run_under, take_turns
 from ...pruning.context import TokenPruning
 from ...pruning.schedule import PruningSchedule
+from ...pruning.scoring import Scorer
 from ...scorers.pooling import pooling
 from ...scorers.simple import RandomScorer
 from .candidates import Candidate, Ways, best_of_each
 from .loss_file import LossFile
 
 TUNED, PAPER, RANDOM = "tuned", "paper's module and schedule", "random"
+WORDS = "BM25, which reads no model"
 Sides = dict[tuple[str, str], TokenPruning]  # (FLOP ratio asked for, method) -> how it prunes; of the paper's, ("", it)
 
 
 def sides_of(
     model: PreTrainedModel, chosen: Mapping[float, Candidate], found: Mapping[float, Sequence[Candidate]], ways: Ways,
+    words: Scorer,
 ) -> Sides:  # fmt: skip
     """What is measured at each ratio: the tuned candidate, every other score and attention both pooled and not, at the
-    schedule that the search found best for it, and random scores at the tuned schedule; and the paper's preset.
+    schedule that the search found best for it, and words alone and random scores at the tuned one; the paper's preset.
 
     Args:
         chosen: ratio -> the candidate that the folder will hold.
         found: ratio -> what `search` gave.
         ways: those that were searched, of `paper` and `attention` among them.
+        words: what is taken at WORDS.
     """
     sides: Sides = {}
     for ratio, tuned in chosen.items():
@@ -48,7 +52,9 @@ def sides_of(
             shown = pool == better[score] or score == "attention"
             if shown and (score, pool) != (tuned.score, tuned.pool):
                 sides[at, f"{score}{pooling(pool)}"] = each.pruning(ways)
-        sides[at, RANDOM] = TokenPruning(tuned.schedule, RandomScorer(0))
+        sides |= {
+            (at, name): TokenPruning(tuned.schedule, each) for name, each in ((WORDS, words), (RANDOM, RandomScorer(0)))
+        }
     preset = PruningSchedule.preset("paper", model.config.num_hidden_layers)
     return {**sides, ("", PAPER): TokenPruning(preset, ways["paper", 1])}
 
