@@ -96,12 +96,6 @@ def check_layers(layers: Sequence[int], num_layers: int) -> None:
         raise ValueError(f"{problem}: the model has layers 0 to {num_layers - 1}, got {list(layers)}")
 
 
-def normalise(saliency: Tensor) -> Tensor:
-    """Saliency (..., layers, tokens) scaled to [0, 1] in every layer (Fig. 1); a layer that is 0 all over stays 0."""
-    low, high = saliency.amin(-1, keepdim=True), saliency.amax(-1, keepdim=True)
-    return (saliency - low) / (high - low).clamp_min(torch.finfo(saliency.dtype).tiny)
-
-
 def salient_share(saliency: Tensor, threshold: float = 0.1) -> Tensor:
     """Share of tokens above `threshold` of their layer's maximum (Fig. 2).
 
