@@ -22,6 +22,7 @@ from ..models.identity import fingerprint
 from ..models.loading import SHAPES, check_reads_text, load_model
 from ..models.names import local_path
 from ..models.workers import Workers
+from ..paper import SALIENT_THRESHOLD
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
 from ..results import check_output
@@ -96,24 +97,21 @@ def check_layers(layers: Sequence[int], num_layers: int) -> None:
         raise ValueError(f"{problem}: the model has layers 0 to {num_layers - 1}, got {list(layers)}")
 
 
-def salient_share(saliency: Tensor, threshold: float = 0.1) -> Tensor:
-    """Share of tokens above `threshold` of their layer's maximum (Fig. 2).
+def salient_share(saliency: Tensor) -> Tensor:
+    """Share of tokens above SALIENT_THRESHOLD of their layer's maximum (Fig. 2).
 
     Args:
         saliency: (layers, tokens) of one prompt, without pads.
-        threshold: share of the layer's largest saliency, in [0, 1).
 
     Returns:
         (layers,) shares from 0 to 1.
 
     Raises:
-        ValueError: for a threshold outside [0, 1) or a prompt without tokens.
+        ValueError: for a prompt without tokens.
     """
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must be in [0, 1), got {threshold}")
     if saliency.shape[-1] == 0:
         raise ValueError("saliency of no tokens has no salient share")
-    return (saliency > threshold * saliency.amax(-1, keepdim=True)).float().mean(-1)
+    return (saliency > SALIENT_THRESHOLD * saliency.amax(-1, keepdim=True)).float().mean(-1)
 
 
 def mark(

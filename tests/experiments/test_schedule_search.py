@@ -97,8 +97,6 @@ def test_bad_input_is_named():
     for bad in ((4, 2, 0.5, 0.0, 14), (4, 0, 0.5, 1.0, 14), (4, 2, 0.0, 1.0, 14), (4, 2, -0.5, 1.0, 14)):
         with pytest.raises(ValueError, match="needs stages"):
             search.bent(*bad)
-    with pytest.raises(ValueError, match="unknown shape 'x'; known: scaled-mistral"):
-        search.candidates(2.0, [4], [1], [1.0], 14, "x")
     with pytest.raises(ValueError, match="no samples"):
         search.answer_loss(None, [])
 

@@ -26,8 +26,8 @@ def test_prefill_limit_of_the_papers_schedule():
 
 
 def test_end_to_end_limit_is_amdahls():
-    def limit(prefill=3.0, decode=1.0, schedule=PAPER, **options):
-        return limits.end2end_limit(MISTRAL_7B, schedule, 32768, 128, prefill, decode, torch.bfloat16, **options)
+    def limit(prefill=3.0, decode=1.0, schedule=PAPER):
+        return limits.end2end_limit(MISTRAL_7B, schedule, 32768, 128, prefill, decode, torch.bfloat16)
 
     alone = limits.prefill_limit(MISTRAL_7B, PAPER, 32768)
     lengths = [PAPER.lengths(32768, 32), [32768] * 32]
@@ -37,11 +37,8 @@ def test_end_to_end_limit_is_amdahls():
     weights = 2 * (MISTRAL_7B.hidden_size * 32000 + 6_979_321_856)  # head and layers; 13.96 GFLOP a token
     pruned, full = (weights + each for each in cache)
     assert limit() == pytest.approx(4 / (3 / alone + pruned / full), rel=1e-6)
-    assert limit(causal=False) > limit()
     assert limit(decode=1e-9) == pytest.approx(alone)
     assert limit(prefill=1e-9) == pytest.approx(full / pruned)
-    assert limit(prefill=1e-9, cache_passes=3) == pytest.approx((weights + 3 * cache[1]) / (weights + 3 * cache[0]))
-    assert limit(prefill=1e-9, cache_passes=math.inf) == pytest.approx(cache[1] / cache[0])
     assert limit(schedule=limits.UNPRUNED) == 1
 
 
@@ -55,7 +52,7 @@ def test_limits_know_other_families(family):
 
 @pytest.mark.parametrize(
     "change",
-    [{"new_tokens": 1}, {"prefill_seconds": 0.0}, {"decode_seconds": math.nan}, {"cache_passes": 0}],
+    [{"new_tokens": 1}, {"prefill_seconds": 0.0}, {"decode_seconds": math.nan}],
     ids=lambda change: next(iter(change)),
 )
 def test_times_that_cannot_be_are_refused(change):

@@ -41,7 +41,7 @@ BLENDS = [{**TURNS, "method": name, "share": share} for name, share in (("full",
 POINT = {"method": "sdtp", "score": 90.0, "ci95": [88.0, 93.0], "flops": 0.6}
 DRAWINGS = {
     "saliency_map": lambda: plots.saliency_map(np.eye(LAYERS), TOKENS),
-    "salient_share": lambda: plots.salient_share([0.6, 0.4, 0.1], [0, 1, 2]),
+    "salient_share": lambda: plots.salient_share([0.6, 0.4, 0.1]),
     "reading_layer": lambda: plots.reading_layer([1, 2, 3], [2, 50, 98], local_layers=1, baseline=99.0),
     "loss_curves": lambda: plots.loss_curves(
         pd.DataFrame({"mse": [2.0, 1.0]}, index=[1, 2]), pd.DataFrame({4: [2.0, 1.0], 5: [3.0, 1.0]}, index=[1, 2])
@@ -113,12 +113,12 @@ def test_figure_names_are_plain_stems(tmp_path, monkeypatch, name):
 
 def test_saliency_map_scales_every_layer_and_names_salient_tokens_only():
     saliency = [[4.0, 0.1, 0.2, 0.0], [0.0, 0.0, 8.0, 0.0]]
-    figure = plots.saliency_map(saliency, ["Ġone", "Ġtwo", "Ġ$x$", "Ġfour"], layers=[0, 5])
+    figure = plots.saliency_map(saliency, ["Ġone", "Ġtwo", "Ġ$x$", "Ġfour"])
     axes = figure.axes[0]
     shown = np.asarray(axes.collections[0].get_array()).reshape(2, 4)
     assert shown.max(axis=1).tolist() == [1.0, 1.0] and shown[0, 2] == pytest.approx(0.05)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "$x$"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "5"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
     with pytest.raises(ValueError, match=r"shape \(2, 4\) does not fit 3 tokens"):
         plots.saliency_map(saliency, ["a", "b", "c"])
 
