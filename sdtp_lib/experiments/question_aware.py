@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from transformers import MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper as paper_numbers
 from ..evaluation.bootstrap import mean_nll, mean_over_runs, means_over_runs
@@ -18,8 +18,8 @@ from ..evaluation.methods import make_scorer
 from ..evaluation.paired_differences import difference_cell
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown, interval_text, paper_ours
-from ..models.loading import SHAPES
 from ..models.named_schedules import resolve_schedule
+from ..models.shapes import shape_config
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..results import markdown_table
@@ -167,7 +167,7 @@ def against_paper(presets: Mapping[str, Any], preset: str) -> Markdown:
     """
     (ours,) = [p for p in presets["points"] if (p["preset"], p["method"]) == (preset, OURS)]
     lost = paper_numbers.TABLE1["SDTP"]["AVG"] - paper_numbers.TABLE1["original"]["AVG"]
-    config = MistralConfig(**SHAPES["mistral-7b"])
+    config = shape_config()
     theirs = PruningSchedule.preset("paper", config.num_hidden_layers)
     schedule = PruningSchedule(**ours["schedule"])
     made_for = ((theirs, config.num_hidden_layers), (schedule, presets["layers"]))

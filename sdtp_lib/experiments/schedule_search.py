@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.pairs import training_pairs
 from ..data.real.passages import SQUAD
@@ -23,7 +23,7 @@ from ..data.real.training_pairs import question_pairs
 from ..data.samples import Sample, encode_pairs
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown
-from ..models.loading import SHAPES
+from ..models.shapes import shape_config
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
@@ -100,7 +100,7 @@ def candidates(
     ratio: float, firsts: Sequence[int], stages: Sequence[int], bends: Sequence[float], layers: int
 ) -> dict[str, PruningSchedule]:
     """Every combination that fits the model and, on Mistral-7B's shape, `within_budget`: label -> schedule."""
-    config, found = MistralConfig(**SHAPES["mistral-7b"]), {}
+    config, found = shape_config(), {}
     for first, count, bend in product(firsts, stages, bends):
         if count <= layers - first and (chosen := within_budget(ratio, first, count, bend, layers, config, TOKENS)):
             found[f"from layer {first}, {count} stages, bend {bend:g}"] = chosen

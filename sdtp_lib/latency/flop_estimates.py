@@ -6,14 +6,13 @@ import math
 from dataclasses import replace
 
 import torch
-from transformers import MistralConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from .. import paper
-from ..models.loading import SHAPES
-from ..pruning.schedule import PruningSchedule
+from ..models.shapes import shape_config
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from .flops import decode_bytes, paper_flops, schedule_flops
 
-UNPRUNED = PruningSchedule(())
 CUTS = ("before", "after")
 FORCED = ("besides", "within")
 NEW_TOKENS = {"prefill": 0, "end2end": 128}  # of Table 2's columns, by the name they begin with
@@ -76,7 +75,7 @@ def paper_lengths(tokens: int, cut: str = "before", forced: str = "besides") -> 
     """
     if cut not in CUTS or forced not in FORCED:
         raise ValueError(f"cut must be one of {CUTS} and forced one of {FORCED}, got {cut!r} and {forced!r}")
-    layers = SHAPES["mistral-7b"]["num_hidden_layers"]
+    layers = shape_config().num_hidden_layers
     schedule = PruningSchedule.preset("paper", layers)
     if cut == "before":
         schedule = replace(schedule, layers=tuple(layer - 1 for layer in schedule.layers))
@@ -102,7 +101,7 @@ def table2_flops(part: str = "prefill", cut: str = "before", forced: str = "besi
     """
     if part not in NEW_TOKENS:
         raise ValueError(f"unknown part {part!r}; known: {', '.join(NEW_TOKENS)}")
-    config, new = MistralConfig(**SHAPES["mistral-7b"]), NEW_TOKENS[part]
+    config, new = shape_config(), NEW_TOKENS[part]
     schedule, rows = PruningSchedule.preset("paper", config.num_hidden_layers), []
     for tokens, printed in paper.TABLE2.items():
         sides = {"paper": [printed[f"{part} TFLOPs {side}"] for side in ("full", "SDTP")]}

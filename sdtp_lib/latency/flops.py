@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from transformers import MistralConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
-from ..models.loading import SHAPES
+from ..models.shapes import shape_config
 from ..pruning.families import FAMILIES
 from ..pruning.schedule import PruningSchedule
 
@@ -163,7 +163,7 @@ def paper_flops(tokens: int, new_tokens: int = 0, lengths: Sequence[int] | None 
         tokens: of the prompt.
         lengths: tokens present at each layer; all by default. See `latency.flop_estimates.paper_lengths`.
     """
-    config = MistralConfig(**SHAPES["mistral-7b"])
+    config = shape_config()
     layers, hidden = config.num_hidden_layers, config.hidden_size
     lengths = [tokens] * layers if lengths is None else lengths
     layer, ends = 4 * hidden**2 + 3 * hidden * config.intermediate_size, 2 * hidden * config.vocab_size

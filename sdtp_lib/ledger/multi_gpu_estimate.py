@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
-from ..latency.flop_estimates import UNPRUNED
 from ..latency.flops import decode_bytes, kv_bytes, schedule_flops
-from ..pruning.schedule import PruningSchedule
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from ..results import markdown_table
 from ..scorers.token_pruner import TokenPruner
 

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.chat import template_digest, uses_template
 from ..data.pairs import CORPORA, training_pairs
 from ..data.samples import Batch, Sample, encode_pairs
+from ..models.dtypes import dtype_name
 from ..models.identity import fingerprint
 from ..models.loading import SHAPES, check_reads_text, load_model
-from ..models.names import local_path
+from ..models.names import label, local_path
 from ..models.workers import Workers
 from ..paper import SALIENT_THRESHOLD
 from ..pruning.families import ModelAdapter
@@ -180,8 +181,7 @@ def mark(
     chat = uses_template(tokenizer, chat_template)
     samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples, chat, warn=True)
     settings = {
-        "model": label(network.name_or_path), "fingerprint": fingerprint(network),
-        "dtype": str(network.dtype).removeprefix("torch."),
+        "model": label(network.name_or_path), "fingerprint": fingerprint(network), "dtype": dtype_name(network),
         "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": len(samples), "seed": seed,
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
         "chat_template": template_digest(tokenizer, chat),
@@ -228,11 +228,6 @@ def _saliency_of(
     if broken:
         raise ValueError(f"saliency of sample {broken[0]} is NaN or infinite")
     return found
-
-
-def label(name: str | os.PathLike) -> str:
-    """A name as it is recorded: of something on this machine's disk the last part alone."""
-    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else str(name)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

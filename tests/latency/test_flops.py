@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, LlamaConfig, MistralConfig, Qwen2Config, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from sdtp_lib.latency import flops
-from sdtp_lib.models.loading import SHAPES
+from sdtp_lib.models.shapes import shape_config
 from sdtp_lib.paper import TABLE2
 from sdtp_lib.pruning import families as adapters
 from sdtp_lib.pruning.context import TokenPruning
@@ -18,7 +18,7 @@ from sdtp_lib.pruning.schedule import PruningSchedule
 
 LAYERS, TOKENS, NEW = 6, 60, 5
 SCHEDULES = {"full": PruningSchedule(()), "pruned": schedule_of()}
-MISTRAL_7B = MistralConfig(**SHAPES["mistral-7b"])
+MISTRAL_7B = shape_config()
 SIZES = dict(
     hidden_size=64, intermediate_size=112, num_hidden_layers=LAYERS, num_attention_heads=8, num_key_value_heads=2,
 )  # fmt: skip

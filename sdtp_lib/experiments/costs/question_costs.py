@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import MistralConfig
 
 from ...latency.flops import schedule_flops
 from ...markdown import Markdown
-from ...models.loading import SHAPES, load_model
+from ...models.loading import load_model
+from ...models.shapes import shape_config
 from ...pruning.schedule import PruningSchedule
 from ...results import markdown_table
 from ...scorers.question_aware import QuestionAwarePruner
 from ...scorers.token_pruner import TokenPruner
 from .hook_costs import hook_overhead
 
-COUNTED, TIMED = "mistral-7b", "scaled-mistral"  # shapes; the latter in the dtype that is faster here
+TIMED = "scaled-mistral"  # in the dtype that is faster here
 REPEATS = 3
 
 
@@ -28,10 +28,10 @@ def module_costs(tokens: int) -> list[dict]:
         tokens: prompt length.
 
     Returns:
-        For each: `method`, `tokens`, `flops` (share of the pruned prefill on COUNTED), and of the prefill of TIMED the
+        For each: `method`, `tokens`, `flops` (share of Mistral-7B's pruned prefill), and of the prefill of TIMED the
         shares `scoring` and `hooks` (all that pruning adds, see `experiments.costs.hook_costs.hook_overhead`).
     """
-    config, (network, _), rows = MistralConfig(**SHAPES[COUNTED]), load_model(TIMED), []
+    config, (network, _), rows = shape_config(), load_model(TIMED), []
     schedule = PruningSchedule.preset("paper", network.config.num_hidden_layers)
     for name, kind in (("paper", TokenPruner), ("question_aware", QuestionAwarePruner)):
         with torch.device("meta"):
