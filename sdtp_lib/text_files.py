@@ -15,6 +15,7 @@ from typing import Any
 
 STDIN = "-"
 MARK = "\ufeff"  # a byte order mark, decoded
+WIDTH = 60  # characters that an error shows of a value
 
 
 def read_text(source: str | os.PathLike, what: str = "file") -> str:
@@ -118,10 +119,10 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def shown(value: Any, width: int = 60) -> str:
+def shown(value: Any) -> str:
     """A value as its file has it, cut to a part of a line."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= width else f"{text[:width]}..."
+    return text if len(text) <= WIDTH else f"{text[:WIDTH]}..."
 
 
 def check_apart(output: str | os.PathLike | None, *inputs: str | os.PathLike | None) -> None:

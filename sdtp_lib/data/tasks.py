@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-CATEGORIES = ("SingleDoc", "MultiDoc", "Summ", "FewShot", "Code")
-
 FOUND = "found"  # the metric of an answer that is to stand in the prediction, as whole words
 LETTERS = "letters"  # the letters of the right options, each named and no other
 LAST_NUMBER = "last_number"  # the number that a chain of thought ends with
@@ -20,7 +18,7 @@ class Dataset:
     """How one dataset is asked and scored.
 
     Attributes:
-        category: one of CATEGORIES, the columns of the paper's Table 1, or one of its own.
+        category: one of `paper.CATEGORIES`, the columns of its Table 1, or one of its own.
         metric: a key of METRICS, or one of the names above.
         max_new_tokens: length limit of an answer, LongBench's own for its sets.
         first_line: score the first line of the prediction alone.

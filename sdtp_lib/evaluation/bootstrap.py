@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..data.tasks import CATEGORIES, DATASETS, FORESEEN, LETTERS
+from ..data.tasks import DATASETS, FORESEEN, LETTERS
+from ..paper import CATEGORIES
 
 RESAMPLES = 2000
 Z95 = 1.959964  # standard errors to either side of a 95% interval

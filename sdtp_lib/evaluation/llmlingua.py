@@ -25,8 +25,8 @@ from tqdm import tqdm
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..models.model_files import position_limit
-from ..models.named_schedules import resolve_schedule
 from ..models.placement import pick_device
+from ..pruning.schedule import PruningSchedule
 
 Shorten = Callable[[Sequence[dict]], tuple[list[dict], float]]
 ROW = "llmlingua2"  # of Table 1
@@ -184,13 +184,13 @@ def compress_records(records: Sequence[dict], compressor: Compressor, rate: floa
 
 
 def at_budget(
-    name: str | os.PathLike | None, model: PreTrainedModel, revision: str | None = None, schedule: str = "paper"
+    name: str | os.PathLike | None, model: PreTrainedModel, revision: str | None = None
 ) -> dict[str, Shorten]:
     """LLMLingua-2 as `compare` and `speed` take a method that shortens records: `compress_records` at one rate.
 
-    The rate is 1 / compression of `schedule` for a prompt that fills the model's positions, or of UNLIMITED tokens: as
-    many tokens of each context go through all layers as the schedule leaves on the mean over layers. What is not
-    context stays whole.
+    The rate is 1 / compression of the `paper` schedule for a prompt that fills the model's positions, or of UNLIMITED
+    tokens: as many tokens of each context go through all layers as the schedule leaves on the mean over layers. What is
+    not context stays whole.
 
     Args:
         name: of the classifier, see `Compressor.load`; without one there is no such method.
@@ -201,7 +201,8 @@ def at_budget(
     """
     if name is None:
         return {}
-    stages, layers = resolve_schedule(schedule, model), model.config.num_hidden_layers
-    rate = 1 / stages.compression(position_limit(model.config) or UNLIMITED, layers)
+    layers = model.config.num_hidden_layers
+    paper = PruningSchedule.preset("paper", layers)
+    rate = 1 / paper.compression(position_limit(model.config) or UNLIMITED, layers)
     compressor = Compressor.load(name, revision, model.device)
     return {ROW: partial(compress_records, compressor=compressor, rate=rate)}

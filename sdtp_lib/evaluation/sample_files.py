@@ -22,12 +22,13 @@ from transformers import PreTrainedModel
 from ..data.records import SAMPLE, SAMPLES_HEADER, check, check_new
 from ..data.tasks import OWN
 from ..models.code_version import code_digest
+from ..models.dtypes import dtype_name
 from ..models.identity import fingerprint, scorer_digest
+from ..models.names import label
 from ..models.provenance import environment_record
 from ..pruning.schedule import PruningSchedule
 from ..results import append_jsonl, check_resumable
 from ..text_files import decode, parse_json
-from ..training.saliency import label
 
 # What decides a sample, given its prompt; by what is told to go on, see `models.code_version.code_digest`.
 SCORING = (
@@ -165,7 +166,7 @@ def run_settings(
     """
     environment = environment_record(model)
     return {
-        "model": label(model.name_or_path), "fingerprint": fingerprint(model), "dtype": str(model.dtype)[6:],
+        "model": label(model.name_or_path), "fingerprint": fingerprint(model), "dtype": dtype_name(model),
         "attention": model.config._attn_implementation, "method": method, "schedule": schedule.to_dict(),
         "pruner": scorer and scorer_digest(scorer), **details,
         "device": environment["device"], "torch": torch.__version__, "transformers": transformers.__version__,

@@ -16,7 +16,7 @@ from ..data.real.leval import LONGEST, leval_records
 from ..data.real.passages import PYTHON_DOCS, SQUAD_HUB, SQUAD_REVISION, read_passages, resolve
 from ..data.tasks import DATASETS, LEVAL, REAL, expand_tasks
 from ..models.model_files import position_limit
-from ..training.saliency import label
+from ..models.names import label
 from .answers import encode_record
 
 TOKENS = 1024  # of a prompt on real text, if no other length is asked for

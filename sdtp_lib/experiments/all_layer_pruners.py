@@ -21,13 +21,12 @@ def pruner_of_every_layer(
     data: str | os.PathLike,
     num_samples: int,
     folder: str | os.PathLike,
-    keep_ratio: float = 0.9,
     revision: str | None = None,
     **recipe,
 ) -> TokenPruner:
     """Mark prompts at every layer but the first, and train one scorer for each (stages 1 and 2 of the paper).
 
-    Marks are kept in `folder` and not made again. Training simulates a cut of `keep_ratio` at every layer, harder than
+    Marks are kept in `folder` and not made again. Training simulates a cut to 90% at every layer, harder than
     any schedule of few stages.
 
     Args:
@@ -41,7 +40,7 @@ def pruner_of_every_layer(
     """
     seed = Recipe(**recipe).seed
     ((pruner,),) = pruners_of_every_layer(
-        model, data, num_samples, folder, {"pruner": recipe}, [seed], keep_ratio, revision, seed
+        model, data, num_samples, folder, {"pruner": recipe}, [seed], revision=revision, mark_seed=seed
     ).values()
     return pruner
 

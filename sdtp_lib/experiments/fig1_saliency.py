@@ -75,9 +75,9 @@ def said_of_example(fig1: Mapping) -> Markdown:
     return Markdown(f"Here, of {saliency.shape[1]} tokens so many hold half of the saliency: {counts}.")
 
 
-def salient_shares(samples: Sequence[Sample], threshold: float = 0.1) -> dict:
-    """Fig. 2's data: per layer the mean share of tokens above `threshold` of the layer's maximum."""
-    share = torch.stack([salient_share(sample.saliency, threshold) for sample in samples]).mean(0)
+def salient_shares(samples: Sequence[Sample]) -> dict:
+    """Fig. 2's data: per layer the mean over prompts of `salient_share`."""
+    share = torch.stack([salient_share(sample.saliency) for sample in samples]).mean(0)
     return {"layers": list(range(len(share))), "share": share.tolist()}
 
 

@@ -8,26 +8,25 @@ from ..markdown import Markdown
 from ..pruning.schedule import PruningSchedule
 from .schedule_quality import Point
 
+FIRST, RATIO = 4, 0.9  # of the paper's stages
 
-def stage_counts(
-    counts: Sequence[int], num_layers: int, first: int = 4, ratio: float = 0.9, methods: Sequence[str] = ("sdtp",)
-) -> list[Point]:
-    """The first 1, 2, ... of the paper's stages, one every third layer from `first` on where there is room (Fig. 5).
+
+def stage_counts(counts: Sequence[int], num_layers: int) -> list[Point]:
+    """The pruner under the first 1, 2, ... of the paper's stages, one every third layer where there is room (Fig. 5).
 
     A model too shallow for the largest count at every third layer has them closer together, still evenly apart.
 
     Raises:
-        ValueError: if the largest count does not fit the layers from `first` on.
+        ValueError: if the largest count does not fit the layers from FIRST on.
     """
-    step = min(3, (num_layers - first) // max(counts))
+    step = min(3, (num_layers - FIRST) // max(counts))
     if step < 1:
-        raise ValueError(f"{max(counts)} stages do not fit layers {first} to {num_layers - 1}")
+        raise ValueError(f"{max(counts)} stages do not fit layers {FIRST} to {num_layers - 1}")
     return [
         {
-            "method": method, "stages": count,
-            "schedule": PruningSchedule(tuple(first + step * stage for stage in range(count)), ratio),
+            "method": "sdtp", "stages": count,
+            "schedule": PruningSchedule(tuple(FIRST + step * stage for stage in range(count)), RATIO),
         }
-        for method in methods
         for count in counts
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from transformers import MistralConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import paper as paper_numbers
 from ..evaluation.bootstrap import mean_nll, mean_over_runs, means_over_runs
@@ -18,13 +18,15 @@ from ..evaluation.methods import make_scorer
 from ..evaluation.paired_differences import difference_cell
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown, interval_text, paper_ours
-from ..models.loading import SHAPES
 from ..models.named_schedules import resolve_schedule
+from ..models.shapes import shape_config
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..results import markdown_table
 from ..scorers.pooled import PooledScorer
 from .schedule_quality import Point, flop_share
+
+OURS = "question_aware"
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,9 @@ def preset_points(presets: Sequence[str], methods: Sequence[str]) -> list[Point]
     return [{"method": method, "preset": preset, "schedule": preset} for preset in presets for method in methods]
 
 
-def pooled_points(widths: Sequence[int], methods: Sequence[str], schedule: str = "keep07") -> list[Point]:
-    """Every method under one schedule, its scores pooled over neighbours; labelled `width`."""
-    return [{"method": method, "width": width, "schedule": schedule} for method in methods for width in widths]
+def pooled_points(widths: Sequence[int], methods: Sequence[str]) -> list[Point]:
+    """Every method under `keep07`, its scores pooled over neighbours; labelled `width`."""
+    return [{"method": method, "width": width, "schedule": "keep07"} for method in methods for width in widths]
 
 
 def curves(
@@ -127,48 +129,45 @@ def curves(
     return {each.name: curve(each, points, Path(folder) / each.name.replace(" ", "_"), **options) for each in settings}
 
 
-def gains(
-    found: Mapping[str, Mapping[str, Any]], label: str, method: str = "question_aware", seed: int = 0
-) -> Markdown:
-    """Points that `method` is above each other method and the full model's score, on the same records and schedule.
+def gains(found: Mapping[str, Mapping[str, Any]], label: str) -> Markdown:
+    """Points that the question-aware pruner is above each other method and the full model's score, on the same records
+    and schedule.
 
     Args:
         found: what `curves` gave; the full model's column is a plain difference, the others are paired.
         label: of the points, such as `ratio`, that tells schedules apart.
-        seed: of the bootstrap.
     """
     rows = []
     for name, each in found.items():
-        ours = {point[label]: point for point in each["points"] if point["method"] == method}
+        ours = {point[label]: point for point in each["points"] if point["method"] == OURS}
         for point in each["points"]:
-            if point["method"] == method or point[label] not in ours:
+            if point["method"] == OURS or point[label] not in ours:
                 continue
             mine = ours[point[label]]
             groups = [
                 [a - b for a, b in zip(scores, point["samples"][dataset], strict=True)]
                 for dataset, scores in mine["samples"].items()
             ]
-            cell = difference_cell(groups, seed)
+            cell = difference_cell(groups)
             rows.append({
-                "documents": name, label: point[label], method: mine["score"], "full": each["full"]["score"],
+                "documents": name, label: point[label], OURS: mine["score"], "full": each["full"]["score"],
                 "against": point["method"], "its score": point["score"], "difference": cell["difference"],
                 "95%": interval_text(cell["ci95"], sign=True),
                 **({"nll": mine["nll"], "its nll": point["nll"]} if "nll" in point else {}),
             })  # fmt: skip
-    return Markdown(markdown_table(rows, {title: 1 for title in (method, "full", "its score", "difference")}))
+    return Markdown(markdown_table(rows, {title: 1 for title in (OURS, "full", "its score", "difference")}))
 
 
-def against_paper(presets: Mapping[str, Any], preset: str, shape: str = "mistral-7b") -> Markdown:
+def against_paper(presets: Mapping[str, Any], preset: str) -> Markdown:
     """Points lost against the full model and prefill FLOPs: Table 1's SDTP, and the question-aware pruner's.
 
     Args:
         presets: one of what `curves` gave for `preset_points`.
         preset: which of them.
-        shape: on which FLOPs are counted, for both.
     """
-    (ours,) = [p for p in presets["points"] if (p["preset"], p["method"]) == (preset, "question_aware")]
+    (ours,) = [p for p in presets["points"] if (p["preset"], p["method"]) == (preset, OURS)]
     lost = paper_numbers.TABLE1["SDTP"]["AVG"] - paper_numbers.TABLE1["original"]["AVG"]
-    config = MistralConfig(**SHAPES[shape])
+    config = shape_config()
     theirs = PruningSchedule.preset("paper", config.num_hidden_layers)
     schedule = PruningSchedule(**ours["schedule"])
     made_for = ((theirs, config.num_hidden_layers), (schedule, presets["layers"]))

@@ -20,11 +20,10 @@ from ..evaluation.methods import Pruners, read_row
 from ..evaluation.paired_differences import paired_differences
 from ..latency.flops import schedule_flops
 from ..markdown import Markdown, interval_text
-from ..pruning.schedule import PruningSchedule
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from ..pruning.scoring import Scorer
 from ..results import markdown_table
 
-UNPRUNED = PruningSchedule(())
 Point = dict[str, Any]
 
 

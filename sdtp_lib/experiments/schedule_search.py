@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import DynamicCache, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.pairs import training_pairs
 from ..data.real.passages import SQUAD
@@ -23,7 +23,7 @@ from ..data.real.training_pairs import question_pairs
 from ..data.samples import Sample, encode_pairs
 from ..latency.flop_estimates import flop_ratio
 from ..markdown import Markdown
-from ..models.loading import SHAPES
+from ..models.shapes import shape_config
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
@@ -33,6 +33,8 @@ from ..results import markdown_table
 HALVINGS = 40
 HELD_OUT_SEED = 10_000
 STAGES, BENDS = (1, 3, 5, 10), (1.0, 0.5)  # that are searched
+TOKENS = 8192  # of the prompts on which FLOPs are counted
+SHOWN = 4  # best schedules of a budget
 LOCAL = 48  # last tokens that stay on real models; a tenth of the prompt would fill much of what a deep cut leaves
 
 
@@ -95,19 +97,12 @@ def gentlest(
 
 
 def candidates(
-    ratio: float, firsts: Sequence[int], stages: Sequence[int], bends: Sequence[float], layers: int,
-    shape: str = "mistral-7b", tokens: int = 8192,
-) -> dict[str, PruningSchedule]:  # fmt: skip
-    """Every combination that fits the model and the budget of `within_budget`: label -> schedule.
-
-    Args:
-        shape: a key of `models.loading.SHAPES`, on which FLOPs are counted at prompts of `tokens` tokens.
-    """
-    if shape not in SHAPES:
-        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
-    config, found = MistralConfig(**SHAPES[shape]), {}
+    ratio: float, firsts: Sequence[int], stages: Sequence[int], bends: Sequence[float], layers: int
+) -> dict[str, PruningSchedule]:
+    """Every combination that fits the model and, on Mistral-7B's shape, `within_budget`: label -> schedule."""
+    config, found = shape_config(), {}
     for first, count, bend in product(firsts, stages, bends):
-        if count <= layers - first and (chosen := within_budget(ratio, first, count, bend, layers, config, tokens)):
+        if count <= layers - first and (chosen := within_budget(ratio, first, count, bend, layers, config, TOKENS)):
             found[f"from layer {first}, {count} stages, bend {bend:g}"] = chosen
     return found
 
@@ -191,11 +186,11 @@ def held_out(tokenizer: PreTrainedTokenizerBase, data: str, count: int) -> list[
     return encode_pairs(training_pairs(data, count, 0)[::-1], tokenizer, None, count)
 
 
-def search_table(found: Mapping[str, Sequence[Mapping[str, Any]]], rows: int = 4) -> Markdown:
+def search_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Markdown:
     """The best and the worst schedules of each budget: FLOP ratio -> what `search` gave."""
     return Markdown(markdown_table([
         {"FLOPs full / pruned": ratio, "schedule": row["name"], "loss of the answer": row["loss"],
          "keep ratios": ", ".join(f"{x:.2f}" for x in PruningSchedule(**row["schedule"]).ratios)}
         for ratio, each in found.items()
-        for row in [*each[:rows], *each[rows:][-1:]]
+        for row in [*each[:SHOWN], *each[SHOWN:][-1:]]
     ]))  # fmt: skip

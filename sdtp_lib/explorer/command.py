@@ -11,12 +11,12 @@ from .. import results
 from ..evaluation.methods import check_names, make_scorer
 from ..models.loading import load_pruner, load_with_tokenizer
 from ..models.named_schedules import default_schedule, resolve_schedule
+from ..models.names import label
 from ..options import COMPARED
 from ..pruning.schedule import PruningSchedule
 from ..pruning.scoring import Scorer
 from ..scorers.token_pruner import check_seed, positive
 from ..text_files import check_apart, read_text
-from ..training.saliency import label
 from .content import exploration
 
 

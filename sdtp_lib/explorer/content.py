@@ -16,11 +16,12 @@ from ..evaluation.answers import greedy
 from ..models.identity import pruner_record
 from ..models.model_files import position_limit
 from ..models.named_schedules import resolve_schedule
+from ..models.names import label
 from ..pruning.context import TokenPruning
-from ..pruning.schedule import PruningSchedule
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from ..pruning.scoring import Scorer, ScoringContext
 from ..pruning.trace import last_layers
-from ..training.saliency import label, token_saliency
+from ..training.saliency import token_saliency
 
 PART = "\u25ab"  # stands for a token that holds the rest of a character, after the one that shows it
 
@@ -90,7 +91,7 @@ def exploration(
     for scorer in scorers.values():
         chat.warn_of_other_template(scorer, template)
     with tqdm(total=1 + len(scorers) + saliency, desc="full", unit="run") as bar:
-        full, own = _ask(model, tokenizer, ids, TokenPruning(PruningSchedule.preset("none", depth)), new_tokens)[:2]
+        full, own = _ask(model, tokenizer, ids, TokenPruning(UNPRUNED), new_tokens)[:2]
         bar.update()
         wanted = own if answer is None else answer_ids(tokenizer, text, answer, templated)
         values = None

@@ -19,6 +19,7 @@ from ..data.corpora import longbench_records
 from ..evaluation.methods import check_names, make_scorer
 from ..evaluation.prompts import build_prompt
 from ..latency.sweep_plan import run_under, take_turns
+from ..models.dtypes import dtype_name
 from ..models.loading import load_pruner, load_with_tokenizer
 from ..models.named_schedules import default_schedule, resolve_schedule
 from ..models.shipped_pruners import shipped_pruners
@@ -94,7 +95,7 @@ def demo(
     )  # fmt: skip
     ids = torch.tensor([prompt_ids(tokenizer, text, found["chat_template"] is not None)], device=network.device)
     found |= {"prefill": prefill_times(network, ids, TokenPruning(stages, scorer), repeats), "repeats": repeats}
-    found |= {"record": record, "dtype": str(network.dtype).removeprefix("torch."), "device": str(network.device)}
+    found |= {"record": record, "dtype": dtype_name(network), "device": str(network.device)}
     write_page(output, found, schedule)
     return found
 

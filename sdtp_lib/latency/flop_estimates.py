@@ -6,14 +6,13 @@ import math
 from dataclasses import replace
 
 import torch
-from transformers import MistralConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from .. import paper
-from ..models.loading import SHAPES
-from ..pruning.schedule import PruningSchedule
+from ..models.shapes import shape_config
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from .flops import decode_bytes, paper_flops, schedule_flops
 
-UNPRUNED = PruningSchedule(())
 CUTS = ("before", "after")
 FORCED = ("besides", "within")
 NEW_TOKENS = {"prefill": 0, "end2end": 128}  # of Table 2's columns, by the name they begin with
@@ -33,36 +32,31 @@ def prefill_limit(config: PretrainedConfig, schedule: PruningSchedule, tokens: i
 
 def end2end_limit(
     config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new_tokens: int, prefill_seconds: float,
-    decode_seconds: float, dtype: torch.dtype, causal: bool = True, cache_passes: float = 1,
+    decode_seconds: float, dtype: torch.dtype,
 ) -> float:  # fmt: skip
     """End-to-end speedup that the smaller prefill and cache allow (Amdahl), from measured times of the full model.
 
     (P + D) / (P / prefill_limit + D * pruned / full), where pruned and full are the bytes that the decode steps move:
-    weights + `cache_passes` * keys and values (`decode_bytes`). Assumes that the prefill is bound by FLOPs and a decode
-    step, batch 1, by memory traffic. Where launches or other work that does not shrink take part of D, less can be
-    reached; where a step moves the cache more often than `cache_passes` says, more.
+    weights + keys and values (`decode_bytes`). Assumes causal attention, that the prefill is bound by FLOPs, and a
+    decode step, batch 1, by memory traffic. Where launches or other work that does not shrink take part of D, less can
+    be reached; where a step moves the cache more than once, as `DynamicCache`, which copies it to append a token, more.
 
     Args:
         new_tokens: generated tokens; the prefill gives the first, so D holds `new_tokens - 1` steps.
         prefill_seconds, decode_seconds: P and D.
         dtype: of weights and cache.
-        causal: see `prefill_limit`.
-        cache_passes: how often a step moves the cache: 1 if it is only read; 3 with `DynamicCache`, which copies it to
-            append a token (one more read, one write); infinity if the weights' bytes do not count.
 
     Raises:
-        ValueError: as `schedule_flops`, for fewer than 2 new tokens, or times or passes that are not positive.
+        ValueError: as `schedule_flops`, for fewer than 2 new tokens, or times that are not positive.
     """
     if new_tokens < 2:
         raise ValueError(f"new_tokens must be 2 or more for a decode step to run, got {new_tokens}")
     if not (0 < prefill_seconds < math.inf and 0 < decode_seconds < math.inf):
         raise ValueError(f"seconds must be positive, got {prefill_seconds} and {decode_seconds}")
-    if not cache_passes > 0:
-        raise ValueError(f"cache_passes must be positive, got {cache_passes}")
     lengths = (each.lengths(tokens, config.num_hidden_layers) for each in (UNPRUNED, schedule))
     moved = [decode_bytes(config, kept, new_tokens, dtype) for kept in lengths]
-    full, pruned = (weights / cache_passes + cache for weights, cache in moved)
-    pruned_prefill = prefill_seconds / prefill_limit(config, schedule, tokens, causal)
+    full, pruned = (weights + cache for weights, cache in moved)
+    pruned_prefill = prefill_seconds / prefill_limit(config, schedule, tokens)
     return (prefill_seconds + decode_seconds) / (pruned_prefill + decode_seconds * pruned / full)
 
 
@@ -81,7 +75,7 @@ def paper_lengths(tokens: int, cut: str = "before", forced: str = "besides") -> 
     """
     if cut not in CUTS or forced not in FORCED:
         raise ValueError(f"cut must be one of {CUTS} and forced one of {FORCED}, got {cut!r} and {forced!r}")
-    layers = SHAPES["mistral-7b"]["num_hidden_layers"]
+    layers = shape_config().num_hidden_layers
     schedule = PruningSchedule.preset("paper", layers)
     if cut == "before":
         schedule = replace(schedule, layers=tuple(layer - 1 for layer in schedule.layers))
@@ -107,7 +101,7 @@ def table2_flops(part: str = "prefill", cut: str = "before", forced: str = "besi
     """
     if part not in NEW_TOKENS:
         raise ValueError(f"unknown part {part!r}; known: {', '.join(NEW_TOKENS)}")
-    config, new = MistralConfig(**SHAPES["mistral-7b"]), NEW_TOKENS[part]
+    config, new = shape_config(), NEW_TOKENS[part]
     schedule, rows = PruningSchedule.preset("paper", config.num_hidden_layers), []
     for tokens, printed in paper.TABLE2.items():
         sides = {"paper": [printed[f"{part} TFLOPs {side}"] for side in ("full", "SDTP")]}

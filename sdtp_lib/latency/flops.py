@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from transformers import MistralConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
-from ..models.loading import SHAPES
+from ..models.shapes import shape_config
 from ..pruning.families import FAMILIES
 from ..pruning.schedule import PruningSchedule
 
@@ -79,16 +79,15 @@ def layer_flops(
 
 
 def prefill_flops(
-    config: PretrainedConfig, lengths: Sequence[int], causal: bool = True, head_positions: int = 1,
-    scored: Sequence[int] = (),
-) -> int:  # fmt: skip
-    """FLOPs of one prompt's prefill: all of `layer_flops`, and the head for `head_positions` tokens.
+    config: PretrainedConfig, lengths: Sequence[int], causal: bool = True, scored: Sequence[int] = ()
+) -> int:
+    """FLOPs of one prompt's prefill: all of `layer_flops`, and the head for one token.
 
     Raises:
         ValueError: as `layer_flops`.
     """
     layers = layer_flops(config, lengths, causal, scored)
-    return sum(sum(layer.values()) for layer in layers) + 2 * _head_weights(config) * head_positions
+    return sum(sum(layer.values()) for layer in layers) + 2 * _head_weights(config)
 
 
 def decode_flops(config: PretrainedConfig, kv_lengths: Sequence[int], new_tokens: int) -> int:
@@ -153,10 +152,8 @@ def decode_bytes(
     return weights * dtype.itemsize, _kv_width(config) * attended * dtype.itemsize
 
 
-def paper_flops(
-    tokens: int, new_tokens: int = 0, lengths: Sequence[int] | None = None, config: PretrainedConfig | None = None
-) -> float:
-    """FLOPs as the paper's Table 2 counts them, fitted to its full column (paper: no formula).
+def paper_flops(tokens: int, new_tokens: int = 0, lengths: Sequence[int] | None = None) -> float:
+    """FLOPs of Mistral-7B as the paper's Table 2 counts them, fitted to its full column (paper: no formula).
 
     Keys and values as if every query head had its own, 3 hidden FLOPs a pair and layer (a dense kernel: 4, a causal
     one: 2), the embedding counted like the head and both for every token of the prompt, `new_tokens` steps that attend
@@ -165,9 +162,8 @@ def paper_flops(
     Args:
         tokens: of the prompt.
         lengths: tokens present at each layer; all by default. See `latency.flop_estimates.paper_lengths`.
-        config: of a dense gated model; Mistral-7B's shape by default.
     """
-    config = config or MistralConfig(**SHAPES["mistral-7b"])
+    config = shape_config()
     layers, hidden = config.num_hidden_layers, config.hidden_size
     lengths = [tokens] * layers if lengths is None else lengths
     layer, ends = 4 * hidden**2 + 3 * hidden * config.intermediate_size, 2 * hidden * config.vocab_size

@@ -8,9 +8,9 @@ many tokens, from the times that the same sweep measured at shorter prompts; wha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+
+import numpy as np
 
 from ..markdown import Markdown
 from ..results import markdown_table
@@ -32,7 +32,9 @@ def expected_seconds(full: Mapping[int, float], lengths: Sequence[int]) -> float
     """
     if not full or max(lengths) > max(full):
         raise ValueError(f"no prompt of {max(lengths)} tokens was measured, the longest has {max(full, default=0)}")
-    return sum(_interpolated(full, max(length, min(full))) for length in lengths) / len(lengths)
+    known = sorted(full)
+    logarithms = np.interp(np.log(lengths), np.log(known), np.log([full[length] for length in known]))
+    return float(np.exp(logarithms).mean())
 
 
 def length_table(documents: Mapping[str, Mapping]) -> Markdown:
@@ -59,11 +61,3 @@ def length_table(documents: Mapping[str, Mapping]) -> Markdown:
             })  # fmt: skip
     whole = {"of FLOPs, %": 0, "of times, %": 0}
     return Markdown(markdown_table(sorted(rows, key=lambda row: row["tokens"]), whole))
-
-
-def _interpolated(full: Mapping[int, float], length: int) -> float:
-    if length in full:
-        return full[length]
-    low, high = next((a, b) for a, b in pairwise(sorted(full)) if a < length < b)
-    share = math.log(length / low) / math.log(high / low)
-    return full[low] ** (1 - share) * full[high] ** share

@@ -8,7 +8,7 @@ from statistics import median
 import pandas as pd
 from transformers import PretrainedConfig
 
-from ..pruning.schedule import PruningSchedule
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from .flop_estimates import end2end_limit, prefill_limit
 from .flops import schedule_flops
 from .timing import Run
@@ -64,7 +64,7 @@ def latency_record(config: PretrainedConfig, schedule: PruningSchedule, full: li
 
 
 def _flops(config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new_tokens: int) -> dict:
-    full, pruned = (schedule_flops(config, each, tokens, new_tokens) for each in (PruningSchedule(()), schedule))
+    full, pruned = (schedule_flops(config, each, tokens, new_tokens) for each in (UNPRUNED, schedule))
     return {"baseline": full, "sdtp": pruned, "ratio": pruned / full}
 
 

@@ -8,13 +8,13 @@ from transformers import MistralConfig
 
 from .. import paper
 from ..latency import flops
-from ..models.loading import SHAPES
+from ..models.shapes import shape_config
 from ..pruning.schedule import PruningSchedule
 from .findings import Finding, Status, over_lengths
 
 
 def _mistral() -> tuple[MistralConfig, PruningSchedule, PruningSchedule]:
-    config = MistralConfig(**SHAPES["mistral-7b"])
+    config = shape_config()
     return config, *(PruningSchedule.preset(name, config.num_hidden_layers) for name in ("paper", "none"))
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
-from ..latency.flop_estimates import UNPRUNED
 from ..latency.flops import decode_bytes, kv_bytes, schedule_flops
-from ..pruning.schedule import PruningSchedule
+from ..pruning.schedule import UNPRUNED, PruningSchedule
 from ..results import markdown_table
 from ..scorers.token_pruner import TokenPruner
 
@@ -34,38 +33,24 @@ class Device:
         name: as shown.
         flops: dense FLOPs per second of the dtype, by its data sheet.
         bandwidth: bytes per second from its memory, likewise.
-        memory: bytes.
         compute_share, bandwidth_share: how much of the two is assumed to be reached, in (0, 1].
-
-    Raises:
-        ValueError: for a number out of range.
     """
 
-    name: str = "H100 SXM 80 GB"
-    flops: float = 989e12
-    bandwidth: float = 3.35e12
-    memory: float = 80e9
-    compute_share: float = 0.5
-    bandwidth_share: float = 0.7
+    name: str
+    flops: float
+    bandwidth: float
+    compute_share: float
+    bandwidth_share: float
 
-    def __post_init__(self):
-        for name in ("flops", "bandwidth", "memory"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("compute_share", "bandwidth_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+
+DEVICE, DEVICES = Device("H100 SXM 80 GB", 989e12, 3.35e12, compute_share=0.5, bandwidth_share=0.7), 8
+TOKENS, NEW_TOKENS = 131072, 128
 
 
 def scale_plan(
-    schedule: PruningSchedule,
-    config: PretrainedConfig | None = None,
-    tokens: int = 131072,
-    new_tokens: int = 128,
-    devices: int = 8,
-    device: Device | None = None,
+    schedule: PruningSchedule, config: PretrainedConfig, tokens: int, new_tokens: int, devices: int, device: Device,
     dtype: torch.dtype = torch.bfloat16,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float]]:  # fmt: skip
     """What one prompt would take on `devices` devices that share all work and bytes evenly: full and pruned.
 
     The prefill is taken to be bound by FLOPs, a decode step by the bytes of weights and cache that it reads; see
@@ -73,24 +58,15 @@ def scale_plan(
 
     Args:
         schedule: of the pruned side.
-        config: of a family in `latency.flops.LAYOUTS`; Llama 3 70B's shape by default.
+        config: of a family in `latency.flops.LAYOUTS`.
         tokens: of the prompt.
         new_tokens: generated, the first by the prefill; 2 or more.
-        device: by default an H100.
 
     Returns:
         {"full": row, "pruned": row}: `prefill_tflops`, `decode_gflops_per_token`, `prefill_seconds`,
         `prefill_tokens_per_second` (of the prompt as given), `decode_tokens_per_second`, `total_seconds`,
-        `weights_gb`, `kv_gb` and `gb_per_device` (1e9 bytes), and `fits`, whether that is less than a device has.
-
-    Raises:
-        ValueError: for fewer than one device or two new tokens, or as `latency.flops.schedule_flops`.
+        `weights_gb`, `kv_gb` and `gb_per_device` (1e9 bytes).
     """
-    device, config = device or Device(), config or LlamaConfig(**LLAMA_70B)
-    if devices < 1:
-        raise ValueError(f"devices must be 1 or more, got {devices}")
-    if new_tokens < 2:
-        raise ValueError(f"new_tokens must be 2 or more for a decode step to run, got {new_tokens}")
     flops, bandwidth = device.flops * device.compute_share, device.bandwidth * device.bandwidth_share
     model, found = model_weights(config), {}
     for name, each in {"full": UNPRUNED, "pruned": schedule}.items():
@@ -101,13 +77,11 @@ def scale_plan(
         seconds, read = prefill / (flops * devices), sum(decode_bytes(config, lengths, new_tokens, dtype))
         decoding = read / (bandwidth * devices)
         cache = kv_bytes(config, [length + new_tokens - 1 for length in lengths], dtype)
-        held = (weights + cache) / devices
         found[name] = {
             "prefill_tflops": prefill / 1e12, "decode_gflops_per_token": decode / (new_tokens - 1) / 1e9,
             "prefill_seconds": seconds, "prefill_tokens_per_second": tokens / seconds,
             "decode_tokens_per_second": (new_tokens - 1) / decoding, "total_seconds": seconds + decoding,
-            "weights_gb": weights / 1e9, "kv_gb": cache / 1e9, "gb_per_device": held / 1e9,
-            "fits": held < device.memory,
+            "weights_gb": weights / 1e9, "kv_gb": cache / 1e9, "gb_per_device": (weights + cache) / devices / 1e9,
         }  # fmt: skip
     return found
 
@@ -124,34 +98,34 @@ def pruner_weights(config: PretrainedConfig, schedule: PruningSchedule) -> int:
         return sum(weight.numel() for weight in TokenPruner(config.hidden_size, schedule.layers).parameters())
 
 
-def plan_section(devices: int = 8, tokens: int = 131072, new_tokens: int = 128) -> str:
+def plan_section() -> str:
     """The ledger's section: Llama 3 70B's shape, ten stages that lie as the paper's do on 32 layers."""
-    device, config = Device(), LlamaConfig(**LLAMA_70B)
+    config = LlamaConfig(**LLAMA_70B)
     schedule = PruningSchedule.spread(stages=10, num_layers=config.num_hidden_layers, first=10, keep_ratio=0.9)
-    found = scale_plan(schedule, config, tokens, new_tokens, devices, device)
+    found = scale_plan(schedule, config, TOKENS, NEW_TOKENS, DEVICES, DEVICE)
     names = {
         "prefill_tflops": "prefill, TFLOPs",
         "prefill_seconds": "prefill, seconds",
         "prefill_tokens_per_second": "prefill, tokens per second",
         "decode_gflops_per_token": "decode, GFLOPs per token",
         "decode_tokens_per_second": "decode, tokens per second",
-        "total_seconds": f"with {new_tokens} new tokens, seconds",
+        "total_seconds": f"with {NEW_TOKENS} new tokens, seconds",
         "weights_gb": "weights, GB",
         "kv_gb": "KV cache, GB",
         "gb_per_device": "weights and cache per GPU, GB",
     }
     rows = []
     for key, name in names.items():
-        full, pruned = (float(found[side][key]) for side in ("full", "pruned"))
+        full, pruned = (found[side][key] for side in ("full", "pruned"))
         shown = [_two_digits(value) for value in (full, pruned, pruned / full)]
         rows.append(dict(zip(("Computed", "full", "pruned", "pruned / full"), (name, *shown), strict=True)))
-    return f"""## A plan on paper: 70B on {devices} GPUs
+    return f"""## A plan on paper: 70B on {DEVICES} GPUs
 
 **Computed from the FLOP and byte model, not measured**: nobody has run this here. Llama 3 70B's shape in bfloat16, one
-prompt of {tokens:,} tokens and {new_tokens} new ones, on {devices} x {device.name}; pruned: ten stages from layer 10,
-every seventh, r = 0.9. Assumed are {device.compute_share:.0%} of {device.flops / 1e12:.0f} TFLOP/s and \
-{device.bandwidth_share:.0%} of {device.bandwidth / 1e12:.2f} TB/s, and that work and
-bytes divide evenly. Full and pruned are on the same {devices} GPUs; nothing here is a speedup over fewer of them.
+prompt of {TOKENS:,} tokens and {NEW_TOKENS} new ones, on {DEVICES} x {DEVICE.name}; pruned: ten stages from layer 10,
+every seventh, r = 0.9. Assumed are {DEVICE.compute_share:.0%} of {DEVICE.flops / 1e12:.0f} TFLOP/s and \
+{DEVICE.bandwidth_share:.0%} of {DEVICE.bandwidth / 1e12:.2f} TB/s, and that work and
+bytes divide evenly. Full and pruned are on the same {DEVICES} GPUs; nothing here is a speedup over fewer of them.
 
 {markdown_table(rows)}
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from transformers import MistralConfig
-
 from ..evaluation.intervals import Interval
 from ..latency.flop_estimates import flop_ratio
-from ..models.loading import SHAPES
+from ..models.shapes import shape_config
 from ..pruning.schedule import PruningSchedule
 from .claims import Claim, notebook
 from .findings import Finding, Reader, Status, higher
@@ -43,7 +41,7 @@ def ordinary(document: Mapping) -> Finding | None:
     points = _scores(curve, "preset", "fast")
     if OURS not in points or points[OURS]["n"] < FEWEST:
         return None
-    schedule, shape = PruningSchedule(**points[OURS]["schedule"]), MistralConfig(**SHAPES["mistral-7b"])
+    schedule, shape = PruningSchedule(**points[OURS]["schedule"]), shape_config()
     ratio, scores = flop_ratio(schedule, curve["layers"], shape), (curve["full"]["score"], points[OURS]["score"])
     text = f"{round(scores[1] - scores[0], 1) + 0.0:+.1f} points at {ratio:.2f}x, the paper's module "
     text += f"{points[PAPERS]['score']:.1f}, attention {points[ATTENTION]['score']:.1f}"

@@ -1,4 +1,4 @@
-"""Which number format `auto` stands for: the one whose matrix products are faster where the model will be."""
+"""Number formats by name; `auto` stands for the one whose matrix products are faster where the model will be."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from time import perf_counter
 
 import torch
 from torch.nn.functional import linear
+from transformers import PreTrainedModel
 
 from .. import options
 from .placement import pick_device
@@ -30,6 +31,11 @@ def resolve_dtype(name: str, device: str | torch.device | None = None) -> str:
     if name != "auto":
         return name
     return "bfloat16" if pick_device(device).type != "cpu" else faster_on_cpu()
+
+
+def dtype_name(model: PreTrainedModel) -> str:
+    """A model's number format as it is recorded: `bfloat16`."""
+    return str(model.dtype).removeprefix("torch.")
 
 
 @cache

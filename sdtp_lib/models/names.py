@@ -1,4 +1,4 @@
-"""What a model's name stands for: a shipped model, one taken from a package, a folder or file, or neither of them."""
+"""What a model's name stands for: a shipped model, one of a package, a folder or file, or none; and its record."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def local_path(name: str | os.PathLike) -> Path | None:
     if name in packages.PACKAGES:
         return packages.fetched(name)
     return Path(name) if os.path.exists(name) else None
+
+
+def label(name: str | os.PathLike) -> str:
+    """A name as it is recorded: of something on this machine's disk the last part alone."""
+    name = str(name)
+    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name

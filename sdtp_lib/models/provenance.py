@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from .code_version import code_version
+from .dtypes import dtype_name
 from .identity import fingerprint, pruner_record, pruners_of
+from .names import label
 
 LOADED = object()  # stands for the pruners that were loaded for a model
 
@@ -58,9 +59,9 @@ def metadata(
         pruner = pruner_record(pruner, model)
     return {
         "profile": profile,
-        "model": _name(model),
+        "model": label(getattr(model, "name_or_path", model)),
         **({"fingerprint": fingerprint(model)} if hasattr(model, "named_parameters") else {}),
-        "dtype": dtype or _dtype(model),
+        "dtype": dtype or (dtype_name(model) if hasattr(model, "dtype") else None),
         "schedule": schedule.to_dict() if hasattr(schedule, "to_dict") else schedule,
         "pruner": pruner,
         **details,
@@ -70,16 +71,7 @@ def metadata(
 
 def line(model: Any) -> str:
     """What runs, in a line for the terminal: the model, its number format, which may be this machine's, the device."""
-    return f"{_name(model)} in {_dtype(model)} on {_device_name(model.device)}"
-
-
-def _name(model: Any) -> str:
-    name = str(getattr(model, "name_or_path", model))
-    return Path(name).name if os.path.exists(name) else name
-
-
-def _dtype(model: Any) -> str | None:
-    return str(model.dtype).removeprefix("torch.") if hasattr(model, "dtype") else None
+    return f"{label(model.name_or_path)} in {dtype_name(model)} on {_device_name(model.device)}"
 
 
 def _device_name(device: Any) -> str:

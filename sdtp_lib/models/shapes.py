@@ -17,9 +17,14 @@ SHAPES = {
 }  # fmt: skip
 
 
+def shape_config(name: str = "mistral-7b") -> MistralConfig:
+    """The config of a shape."""
+    return MistralConfig(**SHAPES[name])
+
+
 def random_model(name: str, dtype: torch.dtype, device: torch.device, seed: int) -> PreTrainedModel:
     """A shape with seeded random weights, made on the device and in the dtype they are used in."""
-    config = MistralConfig(**SHAPES[name])
+    config = shape_config(name)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = hand_on(
         "quality": ["single_cut_losses", "pooled_quality", "quality_against_flops", "blend_quality"],
         "saliency": ["saliency_map", "salient_share", "reading_layer"],
         "style": ["Figure", "save_figure", "save_figures"],
-        "survival": ["survival_html", "survival_text"],
+        "survival": ["survival_text"],
         "training": ["loss_curves", "rank_correlation"],
     },
 )

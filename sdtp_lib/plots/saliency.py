@@ -17,15 +17,12 @@ LABEL_POINTS = 7
 
 
 @styled
-def saliency_map(
-    saliency: Sequence[Sequence[float]], tokens: Sequence[str], layers: Sequence[int] | None = None
-) -> Figure:
+def saliency_map(saliency: Sequence[Sequence[float]], tokens: Sequence[str]) -> Figure:
     """Fig. 1: heat map of saliency, layer by token; only tokens above 10% of a layer's maximum somewhere are named.
 
     Args:
         saliency: (layers, tokens), not negative; every layer is scaled to a maximum of 1.
         tokens: their texts.
-        layers: 0-based numbers of the rows; default 0, 1, ...
 
     Raises:
         ValueError: if the shapes disagree.
@@ -36,7 +33,7 @@ def saliency_map(
     values = values / np.maximum(values.max(axis=1, keepdims=True), np.finfo(float).tiny)
     figure, axes = new_figure(13, 2.6 + 0.17 * len(values))
     norm, label = PowerNorm(0.5, vmin=0, vmax=1), "saliency / layer's maximum\n(square-root scale)"
-    names = [*range(len(values))] if layers is None else list(layers)
+    names = [*range(len(values))]
     sns.heatmap(values, ax=axes, cmap="rocket_r", norm=norm, yticklabels=names, cbar_kws={"label": label, "pad": 0.01})
     shown = _spaced(np.where(values.max(axis=0) > paper.SALIENT_THRESHOLD, values.mean(axis=0), 0.0), width=10.5)
     axes.set_xticks([token + 0.5 for token in shown])
@@ -49,15 +46,14 @@ def saliency_map(
 
 
 @styled
-def salient_share(share: Sequence[float], layers: Sequence[int] | None = None, model: str = "this model") -> Figure:
+def salient_share(share: Sequence[float], model: str = "this model") -> Figure:
     """Fig. 2: share (0 to 1) of tokens above 10% of their layer's maximum, against depth, with the paper's read-off.
 
     On a log axis, as the shares of two models may be a factor of twenty apart.
     """
     figure, axes = new_figure(7.5, 4)
-    layers = list(range(len(share))) if layers is None else list(layers)
-    axes.plot(layers, share, marker="o", color=PALETTE[0], label=model)
-    scale = layers[-1] / (paper.FIG2_MODEL_LAYERS - 1)
+    axes.plot(range(len(share)), share, marker="o", color=PALETTE[0], label=model)
+    scale = (len(share) - 1) / (paper.FIG2_MODEL_LAYERS - 1)
     depth = [(layer - 1) * scale for layer in paper.FIG2_SALIENT_SHARE]  # the paper's figure counts from 1
     low, high = zip(*paper.FIG2_SALIENT_SHARE.values(), strict=True)
     label = f"paper, Llama2-7B on Dolly (read off; {paper.FIG2_MODEL_LAYERS} layers squeezed to this depth)"

@@ -1,8 +1,7 @@
-"""How long each token of a prompt survives: read from a trace, as a picture of coloured text, and as HTML."""
+"""How long each token of a prompt survives: read from a trace, as a picture of coloured text."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 import matplotlib
@@ -29,31 +28,17 @@ def layer_colour(layer: int, num_layers: int) -> tuple[str, str]:
     return to_hex(background), "#000000" if light > 0.42 else "#ffffff"
 
 
-def survival_html(tokens: Sequence[str], last_layer: Sequence[int], num_layers: int) -> str:
-    """The prompt as HTML, each token on the colour of the last layer that it is present at; inline styles, all escaped.
+@styled
+def survival_text(tokens: Sequence[str], last_layer: Sequence[int], num_layers: int) -> Figure:
+    """The prompt as text on lines of at most LINE characters, each token on the colour of its last layer.
 
     Args:
         tokens: texts of the tokens.
-        last_layer: 0-based, as `last_layers` gives it.
+        last_layer: the last layer that each is present at, 0-based, as `last_layers` gives it.
 
     Raises:
         ValueError: if the two differ in length, or a layer is not of the model.
     """
-    _check(tokens, last_layer, num_layers)
-    spans = []
-    for token, layer in zip(tokens, last_layer, strict=True):
-        text = html.escape(readable(token)).replace(" ", "&nbsp;")
-        spans.append(_span(text, layer, num_layers, _when(layer, num_layers)) + ("<br>" if "↵" in text else "<wbr>"))
-    legend = [_span(f"&nbsp;{_when(layer, num_layers)}&nbsp;", layer, num_layers) for layer in sorted(set(last_layer))]
-    return (
-        '<div style="font-family:monospace;font-size:12px;line-height:1.7">'
-        f'<div style="margin-bottom:8px">{" ".join(legend)}</div>{"".join(spans)}</div>'
-    )
-
-
-@styled
-def survival_text(tokens: Sequence[str], last_layer: Sequence[int], num_layers: int) -> Figure:
-    """The same as a picture: text that flows over lines of at most LINE characters. Arguments and errors are alike."""
     _check(tokens, last_layer, num_layers)
     placed, line, column = [], 0, 0
     for token, layer in zip(tokens, last_layer, strict=True):
@@ -87,16 +72,6 @@ def _box(axes, line: float, column: float, text: str, layer: int, num_layers: in
     )
     style = {"family": FONT, "fontsize": POINT, "color": colour, "va": "center_baseline", "parse_math": False}
     axes.text(column, line + 0.52, text, **style)
-
-
-def _span(text: str, layer: int, num_layers: int, title: str = "") -> str:
-    background, colour = layer_colour(layer, num_layers)
-    title = f' title="{title}"' if title else ""
-    return f'<span style="background:{background};color:{colour}"{title}>{text}</span>'
-
-
-def _when(layer: int, num_layers: int) -> str:
-    return "stays" if layer == num_layers - 1 else f"cut at layer {layer + 1}"
 
 
 def _check(tokens: Sequence[str], last_layer: Sequence[int], num_layers: int) -> None:

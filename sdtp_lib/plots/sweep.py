@@ -27,7 +27,7 @@ LOG_TICKS = (1, 2, 3, 4, 5, 7)
 
 
 @styled
-def latency(documents: Mapping[str, dict], part: str = "prefill", with_paper: bool = True) -> Figure:
+def latency(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
     """Seconds against prompt length, full and pruned; bars go from the fastest to the slowest repeat.
 
     Args:
@@ -46,7 +46,7 @@ def latency(documents: Mapping[str, dict], part: str = "prefill", with_paper: bo
         lengths |= set(seconds)
         slope = scaling_exponent(document, side, part)
         slopes += [] if slope is None else [f"{name} {slope:.2f}"]
-    columns = {side: f"{PAPER[part]} s {side}" for side in ("full", "SDTP")} if with_paper and part in PAPER else {}
+    columns = {side: f"{PAPER[part]} s {side}" for side in ("full", "SDTP")} if part in PAPER else {}
     theirs = _paper(axes, columns)
     axes.set(ylabel=f"{PARTS[part]} (s)")
     _say(axes, "grows with the length to the power", slopes)
@@ -55,7 +55,7 @@ def latency(documents: Mapping[str, dict], part: str = "prefill", with_paper: bo
 
 
 @styled
-def speedup(documents: Mapping[str, dict], part: str = "prefill", with_paper: bool = True) -> Figure:
+def speedup(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
     """Speedup against prompt length, its limits, where it breaks even (see `break_even`), and the paper's points.
 
     Args:
@@ -76,7 +76,7 @@ def speedup(documents: Mapping[str, dict], part: str = "prefill", with_paper: bo
         breaks += [f"{name} {found.short}"] if found.short else []
     for limit, dashes in limits.items():
         axes.plot([], [], color=GREY, linestyle=dashes, linewidth=1.1, label=f"limit: {LIMIT_NAMES[limit]}")
-    theirs = _paper(axes, {"SDTP, r = 0.9": f"{PAPER[part]} x"} if with_paper and part in PAPER else {})
+    theirs = _paper(axes, {"SDTP, r = 0.9": f"{PAPER[part]} x"} if part in PAPER else {})
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(ylabel=f"{PARTS[part]} speedup (x)")
     _say(axes, "breaks even at (tokens)", breaks)
@@ -102,22 +102,17 @@ def limit_share(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
 
 
 @styled
-def peak_memory(
-    sources: Mapping[str, Mapping], chunked: Mapping[str, Mapping] | None = None, with_paper: bool = True
-) -> Figure:
+def peak_memory(sources: Mapping[str, Mapping], with_paper: bool = True) -> Figure:
     """Most memory in use during a run, model included, against prompt length, full and pruned.
 
     Args:
         sources: label -> latency document of a sweep (the first one's baseline is drawn too), or what
             `latency.memory.resident_peaks` gives (the full model's first).
-        chunked: the same where both sides run their layers in chunks; dashed.
     """
     figure, axes = new_figure(7.5, 4.2)
-    lengths = set()
-    for group, dashes, ending in ((sources, "-", ""), (chunked or {}, "--", ", chunked")):
-        peaks = _peaks(group)
-        for (name, values), style in zip(peaks, looks(name for name, _ in peaks), strict=True):
-            lengths |= _line(axes, values, label=name + ending, **{**style, "linestyle": dashes}) if values else set()
+    lengths, peaks = set(), _peaks(sources)
+    for (name, values), style in zip(peaks, looks(name for name, _ in peaks), strict=True):
+        lengths |= _line(axes, values, label=name, **{**style, "linestyle": "-"}) if values else set()
     theirs = _paper(axes, {side: f"peak GB {side}" for side in ("full", "SDTP")} if with_paper else {})
     axes.set(ylabel="peak memory (GB)")
     _log_values(axes)

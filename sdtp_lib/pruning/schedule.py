@@ -89,7 +89,7 @@ class PruningSchedule:
         if name not in PRESET_NAMES:
             raise ValueError(f"unknown schedule {name!r}; known: {', '.join(PRESET_NAMES)}")
         if name == "none":
-            return cls(layers=(), keep_ratio=1.0)
+            return UNPRUNED
         if name in SEARCHED:
             return cls(tuple(SEARCHED[name]), tuple(SEARCHED[name].values())).stretched(SEARCHED_LAYERS, num_layers)
         if num_layers < SHALLOW:
@@ -191,3 +191,6 @@ class PruningSchedule:
         """Plain JSON values, as recorded in result files."""
         ratio = list(self.keep_ratio) if isinstance(self.keep_ratio, tuple) else self.keep_ratio
         return {**asdict(self), "layers": list(self.layers), "keep_ratio": ratio}
+
+
+UNPRUNED = PruningSchedule((), 1.0)  # cuts nowhere

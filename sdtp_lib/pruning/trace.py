@@ -178,12 +178,11 @@ def append_log(path: str | os.PathLike, stages: list[Stage]) -> None:
     append_jsonl(path, [row for stage in stages for row in stage.log_rows()])
 
 
-def last_layers(kept_positions: Mapping[int, Tensor], tokens: int, num_layers: int, row: int = 0) -> list[int]:
-    """For each of `tokens` columns of a prompt the last 0-based layer that it is present at; survivors: num_layers - 1.
+def last_layers(kept_positions: Mapping[int, Tensor], tokens: int, num_layers: int) -> list[int]:
+    """For each of a prompt's `tokens` columns the last 0-based layer that it is present at; survivors: num_layers - 1.
 
     Args:
-        kept_positions: of a trace, layer -> (batch, kept) columns still present, -1 as filler.
-        row: which prompt of the batch.
+        kept_positions: of a trace, layer -> (batch, kept) columns still present, -1 as filler; of the first row.
 
     Raises:
         ValueError: for a stage beyond the model, or a kept column beyond the prompt.
@@ -191,7 +190,7 @@ def last_layers(kept_positions: Mapping[int, Tensor], tokens: int, num_layers: i
     last = [num_layers - 1] * tokens
     present = set(range(tokens))
     for layer in sorted(kept_positions):
-        kept = set(kept_positions[layer][row].tolist()) - {-1}
+        kept = set(kept_positions[layer][0].tolist()) - {-1}
         if layer >= num_layers or max(kept, default=0) >= tokens:
             raise ValueError(f"stage at layer {layer} does not fit {num_layers} layers and {tokens} tokens")
         for column in present - kept:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
 import papermill
@@ -138,11 +139,6 @@ def kernel_environment(extra: dict[str, str]) -> Iterator[None]:
 
     Kernels have another working folder, and record the code as it is now.
     """
-    before = dict(os.environ)
     folders = {paths.MOVED[kind]: str(folder) for kind in paths.MOVED if (folder := paths.moved_to(kind))}
-    os.environ.update(KERNEL | folders | {CODE: json.dumps(code_version())} | extra)
-    try:
+    with patch.dict(os.environ, KERNEL | folders | {CODE: json.dumps(code_version())} | extra):
         yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -1,4 +1,4 @@
-"""From result files to Markdown tables: Table 1 (LongBench), paired differences, and Table 2 beside the paper."""
+"""From result files to Markdown tables: Table 1 (LongBench), scores of studies, and Table 2 beside the paper."""
 
 from __future__ import annotations
 
@@ -79,29 +79,6 @@ def scores_table(found: Mapping[str, dict]) -> Markdown:
             rows.append(row)
     frame = pd.DataFrame(rows)
     return Markdown(results.markdown_table(frame.sort_values("task", kind="stable") if weighed else frame))
-
-
-def differences_table(found: Mapping[str, dict], part: str = "average") -> Markdown:
-    """Paired differences from another run (the full model), one row per method, or per method and dataset or category.
-
-    Args:
-        found: method -> what `evaluation.paired_differences.paired_differences` gave.
-        part: "average", "categories" or "tasks".
-
-    Raises:
-        ValueError: for another part.
-    """
-    if part not in ("average", "categories", "tasks"):
-        raise ValueError(f"part must be average, categories or tasks, got {part!r}")
-    rows = []
-    for method, differences in found.items():
-        cells = {"average": differences["average"]} if part == "average" else differences[part]
-        for name, cell in cells.items():
-            row = {"method": method} if part == "average" else {"method": method, part: name}
-            points = {"difference": cell["difference"], "95% from": cell["ci95"][0], "to": cell["ci95"][1]}
-            signed = {title: number_text(value, 2, sign=True) for title, value in points.items()}
-            rows.append(row | signed | {"standard error": cell["stderr"], "n": cell["n"], "": cell["verdict"]})
-    return Markdown(results.markdown_table(rows, digits=2))
 
 
 def table2_beside_paper(document: Mapping) -> Markdown:

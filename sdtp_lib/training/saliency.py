@@ -18,10 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.chat import template_digest, uses_template
 from ..data.pairs import CORPORA, training_pairs
 from ..data.samples import Batch, Sample, encode_pairs
+from ..models.dtypes import dtype_name
 from ..models.identity import fingerprint
 from ..models.loading import SHAPES, check_reads_text, load_model
-from ..models.names import local_path
+from ..models.names import label, local_path
 from ..models.workers import Workers
+from ..paper import SALIENT_THRESHOLD
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
 from ..results import check_output
@@ -96,30 +98,21 @@ def check_layers(layers: Sequence[int], num_layers: int) -> None:
         raise ValueError(f"{problem}: the model has layers 0 to {num_layers - 1}, got {list(layers)}")
 
 
-def normalise(saliency: Tensor) -> Tensor:
-    """Saliency (..., layers, tokens) scaled to [0, 1] in every layer (Fig. 1); a layer that is 0 all over stays 0."""
-    low, high = saliency.amin(-1, keepdim=True), saliency.amax(-1, keepdim=True)
-    return (saliency - low) / (high - low).clamp_min(torch.finfo(saliency.dtype).tiny)
-
-
-def salient_share(saliency: Tensor, threshold: float = 0.1) -> Tensor:
-    """Share of tokens above `threshold` of their layer's maximum (Fig. 2).
+def salient_share(saliency: Tensor) -> Tensor:
+    """Share of tokens above SALIENT_THRESHOLD of their layer's maximum (Fig. 2).
 
     Args:
         saliency: (layers, tokens) of one prompt, without pads.
-        threshold: share of the layer's largest saliency, in [0, 1).
 
     Returns:
         (layers,) shares from 0 to 1.
 
     Raises:
-        ValueError: for a threshold outside [0, 1) or a prompt without tokens.
+        ValueError: for a prompt without tokens.
     """
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must be in [0, 1), got {threshold}")
     if saliency.shape[-1] == 0:
         raise ValueError("saliency of no tokens has no salient share")
-    return (saliency > threshold * saliency.amax(-1, keepdim=True)).float().mean(-1)
+    return (saliency > SALIENT_THRESHOLD * saliency.amax(-1, keepdim=True)).float().mean(-1)
 
 
 def mark(
@@ -188,8 +181,7 @@ def mark(
     chat = uses_template(tokenizer, chat_template)
     samples = encode_pairs(pairs, tokenizer, max_tokens, num_samples, chat, warn=True)
     settings = {
-        "model": label(network.name_or_path), "fingerprint": fingerprint(network),
-        "dtype": str(network.dtype).removeprefix("torch."),
+        "model": label(network.name_or_path), "fingerprint": fingerprint(network), "dtype": dtype_name(network),
         "tokenizer": tokenizer_digest(tokenizer), "data": label(data), "num_samples": len(samples), "seed": seed,
         "max_tokens": max_tokens, "layers": layers, "target": target, "batch_size": batch_size,
         "chat_template": template_digest(tokenizer, chat),
@@ -236,11 +228,6 @@ def _saliency_of(
     if broken:
         raise ValueError(f"saliency of sample {broken[0]} is NaN or infinite")
     return found
-
-
-def label(name: str | os.PathLike) -> str:
-    """A name as it is recorded: of something on this machine's disk the last part alone."""
-    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else str(name)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

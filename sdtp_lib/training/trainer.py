@@ -21,9 +21,10 @@ from transformers import PreTrainedModel
 from ..data.records import CHECKPOINT, check
 from ..errors import stopping_waits
 from ..models.checkpoints import load_checkpoint, save_checkpoint
+from ..models.dtypes import dtype_name
 from ..models.identity import fingerprint
 from ..models.loading import SHAPES, load_model
-from ..models.names import local_path
+from ..models.names import label, local_path
 from ..models.workers import Workers
 from ..pruning.families import ModelAdapter
 from ..pruning.schedule import PruningSchedule
@@ -37,7 +38,6 @@ from .hidden_states import KeptStates
 from .marks import Marks, load_marks
 from .objective import Objective
 from .recipe import Recipe, plan_batches
-from .saliency import label
 from .simulated_pruning import check_trainable
 
 HISTORY_FILE, CHECKPOINT_FILE = "history.jsonl", "checkpoint.safetensors"
@@ -134,7 +134,7 @@ class Trainer:
         self.settings = {
             "model": label(model.name_or_path), "fingerprint": marks.manifest["fingerprint"], "marks": marks.digest,
             "schedule": schedule.to_dict(), "recipe": json.loads(json.dumps(asdict(recipe))),
-            "dtype": str(model.dtype).removeprefix("torch."),
+            "dtype": dtype_name(model),
             "versions": {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
         }  # fmt: skip
         if "chat_template" in marks.manifest:  # older marks do not say

@@ -10,13 +10,13 @@ from small_records import LAYERS, small_model, small_records, small_tokenizer
 
 from sdtp_lib.data.corpora import longbench_records
 from sdtp_lib.data.demo.corpus import TASKS, longbench_mini
-from sdtp_lib.data.tasks import CATEGORIES
 from sdtp_lib.evaluation.answers import score_records
 from sdtp_lib.evaluation.bootstrap import interval, summarise, table1
 from sdtp_lib.evaluation.compare import TABLE1_METHODS, compare
 from sdtp_lib.evaluation.longbench import evaluate, measure
 from sdtp_lib.evaluation.prompts import build_prompt, encode, load_templates
 from sdtp_lib.models.named_schedules import resolve_schedule
+from sdtp_lib.paper import CATEGORIES
 from sdtp_lib.pruning.context import TokenPruning
 from sdtp_lib.pruning.schedule import PruningSchedule
 from sdtp_lib.scorers.simple import RandomScorer

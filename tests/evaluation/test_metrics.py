@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtp_lib.data.tasks import CATEGORIES, DATASETS, FORESEEN, LONGBENCH, MINI, expand_tasks
+from sdtp_lib.data.tasks import DATASETS, FORESEEN, LONGBENCH, MINI, expand_tasks
 from sdtp_lib.evaluation.metrics import METRICS, OTHERS, metric, score
+from sdtp_lib.paper import CATEGORIES
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import pytest
 
 from sdtp_lib.evaluation.bootstrap import standard_error
 from sdtp_lib.evaluation.paired_differences import FEWEST, paired_differences
-from sdtp_lib.tables.report import differences_table
 
 
 def side(scores, dataset="qasper", start=0):
@@ -66,16 +65,3 @@ def test_other_samples_are_refused():
     for changed in ({"answers": ["b"]}, {"prompt_tokens": 8}):
         with pytest.raises(ValueError, match="qasper record 0 has other answers or another prompt"):
             paired_differences(side([1]), [{**side([1])[0], **changed}])
-
-
-def test_table_of_differences():
-    found = {"sdtp": paired_differences(side([1] * 8), side([1] * 7 + [0]))}
-    head, _, row = differences_table(found).splitlines()
-    assert [cell.strip() for cell in head.strip("|").split("|")] == [
-        "method", "difference", "95% from", "to", "standard error", "n", "",
-    ]  # fmt: skip
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == ["sdtp", "-12.50", "-37.50", "0.00", "12.50", "8", "no difference seen"]
-    assert "| qasper" in differences_table(found, "tasks") and "| SingleDoc" in differences_table(found, "categories")
-    with pytest.raises(ValueError, match="part must be"):
-        differences_table(found, "rows")

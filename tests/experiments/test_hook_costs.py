@@ -37,5 +37,3 @@ def test_nothing_is_scored_where_nothing_is_cut():
     nothing, cut = (found[name][90] for name in found)
     assert nothing["scoring"] == nothing["telling"] == 0 < cut["scoring"]
     assert "hooks / prefill, %" in hook_table(found)
-    short = hook_overhead(model, SlowScorer(), schedule, 60, repeats=1, min_prompt_tokens=61)
-    assert short["scoring"] == 0 and short["hooks"] > 0

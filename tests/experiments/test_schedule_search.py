@@ -8,7 +8,6 @@ from helpers import VOCABULARY, Reference, schedule_of, tiny_model, tiny_pruner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_records import small_tokenizer
-from transformers import MistralConfig
 
 from sdtp_lib import PruningSchedule, TokenPruning
 from sdtp_lib.data.pairs import training_pairs
@@ -16,9 +15,9 @@ from sdtp_lib.data.samples import Sample, encode_pairs
 from sdtp_lib.experiments import schedule_search as search
 from sdtp_lib.latency.flop_estimates import flop_ratio
 from sdtp_lib.latency.flops import schedule_flops
-from sdtp_lib.models.loading import SHAPES
+from sdtp_lib.models.shapes import shape_config
 
-CONFIG = MistralConfig(**SHAPES["mistral-7b"])
+CONFIG = shape_config()
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.floats(0.01, 0.99), st.floats(0.1, 2))
@@ -97,8 +96,6 @@ def test_bad_input_is_named():
     for bad in ((4, 2, 0.5, 0.0, 14), (4, 0, 0.5, 1.0, 14), (4, 2, 0.0, 1.0, 14), (4, 2, -0.5, 1.0, 14)):
         with pytest.raises(ValueError, match="needs stages"):
             search.bent(*bad)
-    with pytest.raises(ValueError, match="unknown shape 'x'; known: scaled-mistral"):
-        search.candidates(2.0, [4], [1], [1.0], 14, "x")
     with pytest.raises(ValueError, match="no samples"):
         search.answer_loss(None, [])
 

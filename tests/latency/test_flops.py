@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, LlamaConfig, MistralConfig, Qwen2Config, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from sdtp_lib.latency import flops
-from sdtp_lib.models.loading import SHAPES
+from sdtp_lib.models.shapes import shape_config
 from sdtp_lib.paper import TABLE2
 from sdtp_lib.pruning import families as adapters
 from sdtp_lib.pruning.context import TokenPruning
@@ -18,7 +18,7 @@ from sdtp_lib.pruning.schedule import PruningSchedule
 
 LAYERS, TOKENS, NEW = 6, 60, 5
 SCHEDULES = {"full": PruningSchedule(()), "pruned": schedule_of()}
-MISTRAL_7B = MistralConfig(**SHAPES["mistral-7b"])
+MISTRAL_7B = shape_config()
 SIZES = dict(
     hidden_size=64, intermediate_size=112, num_hidden_layers=LAYERS, num_attention_heads=8, num_key_value_heads=2,
 )  # fmt: skip
@@ -112,10 +112,10 @@ def test_qwen3_moe_mixes_dense_and_sparse_layers():
     assert [layer["mlp"] == sparse for layer in layers] == [False, False, False, True, False, True]
 
 
-def test_every_logit_costs_a_head():
+def test_every_logit_costs_a_head_and_a_prefill_has_one():
     model, ids = tiny_model("mistral"), random_prompts([TOKENS])[0]
-    one, all_of_them = (flops.prefill_flops(model.config, [TOKENS] * LAYERS, False, n) for n in (1, TOKENS))
-    assert all_of_them == pytest.approx(counted(lambda: model(ids)).get_total_flops(), rel=1e-3)
+    one, all_of_them = (counted(lambda n=n: model(ids, logits_to_keep=n)).get_total_flops() for n in (1, TOKENS))
+    assert flops.prefill_flops(model.config, [TOKENS] * LAYERS, False) == pytest.approx(one, rel=1e-3)
     assert all_of_them - one == 2 * HIDDEN * VOCABULARY * (TOKENS - 1)
 
 
@@ -130,7 +130,9 @@ def test_a_stage_that_cuts_nothing_scores_nothing():
 
 
 def test_mistral_7b_per_token_and_per_pair():
-    one, two = (flops.prefill_flops(MISTRAL_7B, [n] * 32, causal=False, head_positions=0) for n in (1, 2))
+    one, two = (
+        sum(sum(layer.values()) for layer in flops.layer_flops(MISTRAL_7B, [n] * 32, causal=False)) for n in (1, 2)
+    )
     square = 4 * 4096 * 32  # 4 d L
     assert (two - 2 * one) == 2 * square
     assert (one - square) / 1e9 == pytest.approx(13.96, abs=0.005)

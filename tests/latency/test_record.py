@@ -13,7 +13,7 @@ from sdtp_lib.latency import flop_estimates as limits
 from sdtp_lib.latency import flops
 from sdtp_lib.latency.record import latency_record
 from sdtp_lib.latency.timing import Run
-from sdtp_lib.pruning.schedule import PruningSchedule
+from sdtp_lib.pruning.schedule import UNPRUNED, PruningSchedule
 
 CONFIG = tiny_model("mistral", layers=6).config
 SCHEDULE, TOKENS, NEW = PruningSchedule((2, 4), 0.5), 300, 8
@@ -28,7 +28,7 @@ def run(schedule, prefill, decode, dtype=torch.bfloat16, config=CONFIG):
 
 
 def record(decode=4.0, **options):
-    full = [run(limits.UNPRUNED, prefill, decode, **options) for prefill in (1.0, 1.2, 9.0)]
+    full = [run(UNPRUNED, prefill, decode, **options) for prefill in (1.0, 1.2, 9.0)]
     pruned = [run(SCHEDULE, 0.8, decode and decode - 1, **options) for _ in full]
     return latency_record(options.get("config", CONFIG), SCHEDULE, full, pruned)
 
@@ -53,15 +53,15 @@ def test_without_a_decode_there_is_no_end_to_end_limit():
 def test_a_sliding_window_does_not_hide_the_number_format():
     config = tiny_model("mistral", layers=6).config
     config.sliding_window = 64
-    full = [run(limits.UNPRUNED, 1.0, 1.0, config=config)]
+    full = [run(UNPRUNED, 1.0, 1.0, config=config)]
     full = [Run(**{**vars(full[0]), "kv_lengths": [63] * 6})]  # what such a cache holds
     found = latency_record(config, SCHEDULE, full, [run(SCHEDULE, 0.5, 0.5, config=config)])
     assert found["limit"]["end2end"] == limits.end2end_limit(config, SCHEDULE, TOKENS, NEW, 1.0, 1.0, torch.bfloat16)
 
 
 def test_the_baseline_alone_has_no_limits():
-    full = [run(limits.UNPRUNED, 1.0, 4.0)]
-    assert set(latency_record(CONFIG, limits.UNPRUNED, full, full)) == {"baseline", "flops", "flops_end2end"}
+    full = [run(UNPRUNED, 1.0, 4.0)]
+    assert set(latency_record(CONFIG, UNPRUNED, full, full)) == {"baseline", "flops", "flops_end2end"}
 
 
 @given(st.floats(0.1, 1), st.floats(0.1, 10) | st.none())

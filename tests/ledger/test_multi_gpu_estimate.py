@@ -12,7 +12,7 @@ from sdtp_lib.ledger.multi_gpu_estimate import LLAMA_70B, Device, model_weights,
 
 TINY = LlamaConfig(**SHARED, num_hidden_layers=6)
 SCHEDULE = PruningSchedule((2, 4), keep_ratio=0.5, min_local_tokens=4)
-DEVICE = Device("toy", flops=1e6, bandwidth=1e5, memory=5e4, compute_share=0.5, bandwidth_share=0.25)
+DEVICE = Device("toy", flops=1e6, bandwidth=1e5, compute_share=0.5, bandwidth_share=0.25)
 
 
 def test_the_weights_are_those_of_the_model():
@@ -43,8 +43,6 @@ def test_every_number_by_hand():
         assert row["total_seconds"] == pytest.approx(row["prefill_seconds"] + read / (2 * 0.25e5))
         pairs = 4 * 4 * 8 * sum((n + 1) + (n + 2) for n in lengths)
         assert row["decode_gflops_per_token"] == pytest.approx((2 * 2 * (6 * layer + 32 * 97) + pairs) / 2 / 1e9)
-        assert row["fits"] == ((weights + cache) / 2 < 5e4)
-    assert found["pruned"]["fits"] != scale_plan(SCHEDULE, TINY, 64, 3, 9, DEVICE, torch.float32)["pruned"]["fits"]
 
 
 def test_twice_the_devices_take_half_the_time_and_hold_half():
@@ -52,24 +50,6 @@ def test_twice_the_devices_take_half_the_time_and_hold_half():
     for key in ("prefill_seconds", "total_seconds", "gb_per_device"):
         assert one[key] == pytest.approx(2 * two[key])
     assert one["prefill_tflops"] == two["prefill_tflops"] and one["kv_gb"] == two["kv_gb"]
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"devices": 0}, "devices must be 1 or more"), ({"new_tokens": 1}, "new_tokens must be 2 or more"),
-        ({"schedule": PruningSchedule((7,))}, "7"), ({"tokens": 0}, "at least one token"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        scale_plan(**{"schedule": SCHEDULE, "config": TINY, "tokens": 64, "device": DEVICE, **options})
-
-
-@pytest.mark.parametrize("options", [{"flops": 0}, {"memory": float("inf")}, {"compute_share": 1.5}])
-def test_bad_devices_are_refused(options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
-        Device(**options)
 
 
 def test_the_ledger_says_that_it_is_computed(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """The figures: they show the data that went in, display and save the same bytes, and refuse what does not fit."""
 
-import html
 import re
 
 import matplotlib
@@ -15,7 +14,7 @@ from result_files import SPEEDUPS, latency_document, longbench_data
 
 from sdtp_lib import paths, plots
 from sdtp_lib.evaluation.bootstrap import table1
-from sdtp_lib.plots import saliency, survival
+from sdtp_lib.plots import saliency
 from sdtp_lib.plots.style import GREY, LOOKS, looks
 from sdtp_lib.pruning.schedule import PruningSchedule
 from sdtp_lib.pruning.trace import last_layers
@@ -42,7 +41,7 @@ BLENDS = [{**TURNS, "method": name, "share": share} for name, share in (("full",
 POINT = {"method": "sdtp", "score": 90.0, "ci95": [88.0, 93.0], "flops": 0.6}
 DRAWINGS = {
     "saliency_map": lambda: plots.saliency_map(np.eye(LAYERS), TOKENS),
-    "salient_share": lambda: plots.salient_share([0.6, 0.4, 0.1], [0, 1, 2]),
+    "salient_share": lambda: plots.salient_share([0.6, 0.4, 0.1]),
     "reading_layer": lambda: plots.reading_layer([1, 2, 3], [2, 50, 98], local_layers=1, baseline=99.0),
     "loss_curves": lambda: plots.loss_curves(
         pd.DataFrame({"mse": [2.0, 1.0]}, index=[1, 2]), pd.DataFrame({4: [2.0, 1.0], 5: [3.0, 1.0]}, index=[1, 2])
@@ -85,7 +84,7 @@ def test_figure_displays_as_stable_png_and_leaves_no_trace(name):
 
 
 def test_every_public_figure_is_drawn_here():
-    others = {"Figure", "save_figure", "save_figures", "survival_html"}
+    others = {"Figure", "save_figure", "save_figures"}
     assert set(DRAWINGS) == set(plots.__all__) - others
 
 
@@ -114,12 +113,12 @@ def test_figure_names_are_plain_stems(tmp_path, monkeypatch, name):
 
 def test_saliency_map_scales_every_layer_and_names_salient_tokens_only():
     saliency = [[4.0, 0.1, 0.2, 0.0], [0.0, 0.0, 8.0, 0.0]]
-    figure = plots.saliency_map(saliency, ["Ġone", "Ġtwo", "Ġ$x$", "Ġfour"], layers=[0, 5])
+    figure = plots.saliency_map(saliency, ["Ġone", "Ġtwo", "Ġ$x$", "Ġfour"])
     axes = figure.axes[0]
     shown = np.asarray(axes.collections[0].get_array()).reshape(2, 4)
     assert shown.max(axis=1).tolist() == [1.0, 1.0] and shown[0, 2] == pytest.approx(0.05)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "$x$"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "5"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
     with pytest.raises(ValueError, match=r"shape \(2, 4\) does not fit 3 tokens"):
         plots.saliency_map(saliency, ["a", "b", "c"])
 
@@ -189,26 +188,11 @@ def test_last_layers_and_schedule_agree_on_the_tokens_present(tokens, stages, ra
     assert [sum(layer <= end for end in last) for layer in range(12)] == schedule.lengths(tokens, 12)
 
 
-@given(st.lists(st.text(max_size=12), min_size=1, max_size=30))
-def test_survival_html_escapes_everything_and_loses_no_text(tokens):
-    text = plots.survival_html(tokens, [index % LAYERS for index in range(len(tokens))], LAYERS)
-    body = text.split("</div>", 1)[1]
-    spans = re.findall(r'<span style="background:#\w{6};color:#\w{6}" title="[\w ]+">([^<>]*)</span>', body)
-    assert [html.unescape(span).replace("\xa0", " ") for span in spans] == [
-        survival.readable(token).replace("\xa0", " ") for token in tokens
-    ]
-
-
-def test_survival_html_says_when_a_token_leaves_and_refuses_what_does_not_fit():
-    text = plots.survival_html(TOKENS, LAST, LAYERS)
-    assert text == plots.survival_html(TOKENS, LAST, LAYERS)
-    assert 'title="cut at layer 2">&nbsp;&lt;b&gt;</span>' in text and 'title="stays">The</span>' in text
-    assert "↵</span><br>" in text
-    for draw in (plots.survival_html, plots.survival_text):
-        with pytest.raises(ValueError, match="6 tokens but 5 layers"):
-            draw(TOKENS, LAST[:-1], LAYERS)
-        with pytest.raises(ValueError, match="last layers must be 0 to 4"):
-            draw(TOKENS, LAST, 5)
+def test_survival_text_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="6 tokens but 5 layers"):
+        plots.survival_text(TOKENS, LAST[:-1], LAYERS)
+    with pytest.raises(ValueError, match="last layers must be 0 to 4"):
+        plots.survival_text(TOKENS, LAST, 5)
 
 
 def test_survival_text_keeps_every_token_inside_the_picture():

@@ -38,8 +38,8 @@ def test_speedup_shows_measured_limits_and_the_papers_points():
     assert {"limit: FLOPs, causal attention", "limit: FLOPs, dense attention"} <= shown.keys()
     assert dashed(figure) == [[2.5, 2.5]] * 3
     assert dashed(figure, "-")[1] == pytest.approx([1 / (0.5 - 512e-6), 1 / (0.5 - 1024e-6)])
-    total = plots.speedup(documents(), "total", with_paper=False)
-    assert not any("paper" in label for label in lines(total)) and [1.25, 1.25] in dashed(total, "-")
+    total = plots.speedup(documents(), "total")
+    assert [1.25, 1.25] in dashed(total, "-")
 
 
 def test_speedup_of_files_without_limits_still_shows_the_prefills():
@@ -82,14 +82,10 @@ def test_limit_share_shows_the_share(part):
     assert shown["keep08"][1][0] == share
 
 
-def test_peak_memory_shows_both_sides_plain_and_chunked():
-    figure = plots.peak_memory(
-        {"keep09": latency_document("keep09", memory=(20.0, 15.0))},
-        {"keep09": latency_document("keep09", memory=(18.0, 14.0))},
-    )
-    shown = lines(figure)
-    assert [shown[name][1][0] for name in ("full", "keep09", "full, chunked", "keep09, chunked")] == [20, 15, 18, 14]
-    assert shown[f"{PAPER}, full"][1][-1] == 65.13 and len(dashed(figure)) == 2
+def test_peak_memory_shows_both_sides():
+    shown = lines(plots.peak_memory({"keep09": latency_document("keep09", memory=(20.0, 15.0))}))
+    assert [shown[name][1][0] for name in ("full", "keep09")] == [20, 15]
+    assert shown[f"{PAPER}, full"][1][-1] == 65.13
     rows = {"full": {"1024": {"peak_bytes": 3e9}, "512": {"peak_bytes": 2e9}}, "sdtp": {512: {"peak_bytes": None}}}
     shown = lines(plots.peak_memory(rows, with_paper=False))
     assert shown == {"full": [[512, 1024], [2.0, 3.0]]}, "what memory.resident_peaks gives"
@@ -109,12 +105,11 @@ def test_hook_shares_stack_to_the_share_of_all_hooks():
 )
 def test_nothing_or_a_single_length_breaks_no_figure(sources):
     for part in plots.PARTS:
-        for with_paper in (True, False):
-            assert plots.latency(sources, part, with_paper)._repr_png_()
-            figure = plots.speedup(sources, part, with_paper)
-            assert ("not measured here" in [text.get_text() for text in figure.axes[0].texts]) == (
-                sources.get("keep09") in (None, EMPTY)
-            )
+        assert plots.latency(sources, part)._repr_png_()
+        figure = plots.speedup(sources, part)
+        assert ("not measured here" in [text.get_text() for text in figure.axes[0].texts]) == (
+            sources.get("keep09") in (None, EMPTY)
+        )
     for part in plots.LIMITS:
         assert plots.limit_share(sources, part)._repr_png_()
     assert plots.peak_memory(sources)._repr_png_()
@@ -123,7 +118,7 @@ def test_nothing_or_a_single_length_breaks_no_figure(sources):
 
 def test_legends_stay_inside_the_picture():
     many = {f"a schedule with a long name {n}": latency_document("keep09", memory=(20.0, 15.0)) for n in range(6)}
-    for figure in (plots.speedup(many), plots.latency(many), plots.peak_memory(many, many)):
+    for figure in (plots.speedup(many), plots.latency(many), plots.peak_memory(many)):
         box = figure.legends[0].get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
     widths = [plots._columns(["x" * size] * 6) for size in (1, 20, 60, 200)]

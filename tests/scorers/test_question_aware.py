@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sdtp_lib import PruningSchedule, TokenPruner, TokenPruning
 from sdtp_lib.latency.flops import LAYOUTS, layer_flops
-from sdtp_lib.models.loading import SHAPES
+from sdtp_lib.models.shapes import shape_config
 from sdtp_lib.pruning.scoring import ScoringContext
 from sdtp_lib.scorers.question_aware import POOLS, QuestionAwarePruner, last_places
 
@@ -129,9 +129,7 @@ def test_flops_are_those_that_torch_counts(make):
 
 
 def test_it_costs_under_one_percent_of_a_7b_prefill():
-    from transformers import MistralConfig
-
-    config, tokens = MistralConfig(**SHAPES["mistral-7b"]), 4096
+    config, tokens = shape_config(), 4096
     assert config.model_type in LAYOUTS
     schedule = PruningSchedule.preset("paper", 32)
     with torch.device("meta"):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sdtp_lib.data.samples import Batch, Sample, encode_pairs
+from sdtp_lib.paper import SALIENT_THRESHOLD
 from sdtp_lib.training import saliency
 from sdtp_lib.training.marks import MANIFEST_FILE, MarksWriter, load_marks
-from sdtp_lib.training.saliency import mark, normalise, salient_share, token_saliency
+from sdtp_lib.training.saliency import mark, salient_share, token_saliency
 
 FAMILIES = ("llama", "mistral", "qwen2", "demo")
 
@@ -124,21 +125,15 @@ def test_bad_requests_are_named():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=20), st.floats(0, 0.9))
-def test_salient_share_and_normalise(values, threshold):
+@given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=20))
+def test_salient_share(values):
     layer = torch.tensor([values])
     top = max(values)
-    wanted = sum(value > torch.tensor(top) * threshold for value in layer[0]) / len(values)
-    assert salient_share(layer, threshold).item() == pytest.approx(float(wanted))
-    scaled = normalise(layer)
-    assert scaled.min() >= 0 and scaled.max() <= 1
-    if len(set(values)) > 1:
-        assert scaled.min() == 0 and scaled.max() == pytest.approx(1)
+    wanted = sum(value > torch.tensor(top) * SALIENT_THRESHOLD for value in layer[0]) / len(values)
+    assert salient_share(layer).item() == pytest.approx(float(wanted))
 
 
-def test_salient_share_refuses_nonsense():
-    with pytest.raises(ValueError, match="threshold"):
-        salient_share(torch.ones(1, 3), 1.0)
+def test_salient_share_needs_tokens():
     with pytest.raises(ValueError, match="no tokens"):
         salient_share(torch.ones(1, 0))
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 LEAST = 0.9  # of the wanted tokens that a prompt has at least
 TRIES = 24  # pieces behind the first one too long that are tried for the rest
+OTHERS = 3  # wrong spans to choose from beside the right one
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def alike(one: str, other: str) -> bool:
     return not ours.isdisjoint(theirs) or stands_in(one, other) or stands_in(other, one)
 
 
-def other_spans(rng: random.Random, answer: str, text: str, known: Collection[str], count: int = 3) -> list[str]:
-    """`count` further spans that stand in `text`, wrong where `answer` is right, and the likest there are.
+def other_spans(rng: random.Random, answer: str, text: str, known: Collection[str]) -> list[str]:
+    """OTHERS further spans that stand in `text`, wrong where `answer` is right, and the likest there are.
 
     Spans with a digit for an answer with one, those of `known` before words of the text itself, and of these those of
     as many words as the answer.
@@ -114,10 +115,10 @@ def other_spans(rng: random.Random, answer: str, text: str, known: Collection[st
     )
     chosen: list[str] = []
     for *_, span in likest:
-        if len(chosen) == count:
+        if len(chosen) == OTHERS:
             break
         if span in text and not any(alike(span, other) for other in (answer, *chosen)):
             chosen.append(span)
-    if len(chosen) < count:
-        raise ValueError(f"the text has no {count} spans beside {answer!r}")
+    if len(chosen) < OTHERS:
+        raise ValueError(f"the text has no {OTHERS} spans beside {answer!r}")
     return chosen

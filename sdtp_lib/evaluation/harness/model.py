@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...models.dtypes import dtype_name
 from ...models.identity import pruner_record
 from ...pruning.context import TokenPruning
 from ...pruning.trace import PruningTrace
@@ -104,7 +105,7 @@ class SDTPLM(BareTokensLM):
         layers = (self.present / self.prompts).round(4).tolist() if self.prompts else None
         return {
             "pretrained": name, "model_num_parameters": self.model.num_parameters(),
-            "model_dtype": str(self.model.dtype).removeprefix("torch."), "model_sha": commit,
+            "model_dtype": dtype_name(self.model), "model_sha": commit,
             "scorer": type(pruning.scorer).__name__ if pruning else None,
             "pruner": pruner_record(pruning.scorer, self.model) if pruning else None,
             "schedule": asdict(pruning.schedule) if pruning else None,

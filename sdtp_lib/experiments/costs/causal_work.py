@@ -10,11 +10,10 @@ import torch
 from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ...latency.flop_estimates import UNPRUNED
 from ...latency.flops import schedule_flops
 from ...markdown import Markdown
 from ...pruning.families import ModelAdapter
-from ...pruning.schedule import PruningSchedule
+from ...pruning.schedule import UNPRUNED, PruningSchedule
 from ...results import markdown_table
 
 

@@ -54,12 +54,12 @@ class Stopwatch:
 
 def hook_overhead(
     model: PreTrainedModel, scorer: Scorer | None, schedule: PruningSchedule, tokens: int, repeats: int = 5,
-    min_prompt_tokens: int = 0, seed: int = 0,
+    seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """Seconds of one prefill of random ids, batch 1, and of the hooks within it; medians over the repeats.
 
     Args:
-        scorer, schedule, min_prompt_tokens: see `TokenPruning`.
+        scorer, schedule: see `TokenPruning`.
         tokens: length of the prompt.
         repeats: timed runs, after one that is not.
 
@@ -67,7 +67,7 @@ def hook_overhead(
         In seconds: prefill, hooks (all of them), and of these scoring, selecting, gathering (of hidden states, with the
         rest of a cut) and telling (layers their positions and masks); share: hooks / prefill.
     """
-    pruning = TokenPruning(schedule, scorer, min_prompt_tokens=min_prompt_tokens)
+    pruning = TokenPruning(schedule, scorer)
     ids = torch.randint(model.config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(seed))
     rows = []
     for turn in trange(repeats + 1, desc=f"hooks at {tokens} tokens", unit="run"):

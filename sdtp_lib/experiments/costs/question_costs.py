@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import MistralConfig
 
 from ...latency.flops import schedule_flops
 from ...markdown import Markdown
-from ...models.loading import SHAPES, load_model
+from ...models.loading import load_model
+from ...models.shapes import shape_config
 from ...pruning.schedule import PruningSchedule
 from ...results import markdown_table
 from ...scorers.question_aware import QuestionAwarePruner
 from ...scorers.token_pruner import TokenPruner
 from .hook_costs import hook_overhead
 
+TIMED = "scaled-mistral"  # in the dtype that is faster here
+REPEATS = 3
 
-def module_costs(tokens: int, repeats: int = 3, shape: str = "mistral-7b", timed: str = "scaled-mistral") -> list[dict]:
+
+def module_costs(tokens: int) -> list[dict]:
     """What the paper's module and the question-aware one cost under the paper's schedule, with random weights.
 
     Args:
         tokens: prompt length.
-        repeats: timed runs.
-        shape: whose FLOPs are counted.
-        timed: the model that is timed, in the dtype that is faster here.
 
     Returns:
-        For each: `method`, `tokens`, `flops` (share of the pruned prefill on `shape`), and of the timed prefill the
+        For each: `method`, `tokens`, `flops` (share of Mistral-7B's pruned prefill), and of the prefill of TIMED the
         shares `scoring` and `hooks` (all that pruning adds, see `experiments.costs.hook_costs.hook_overhead`).
     """
-    config, (network, _), rows = MistralConfig(**SHAPES[shape]), load_model(timed), []
+    config, (network, _), rows = shape_config(), load_model(TIMED), []
     schedule = PruningSchedule.preset("paper", network.config.num_hidden_layers)
     for name, kind in (("paper", TokenPruner), ("question_aware", QuestionAwarePruner)):
         with torch.device("meta"):
@@ -39,7 +39,7 @@ def module_costs(tokens: int, repeats: int = 3, shape: str = "mistral-7b", timed
         lengths = schedule.lengths(tokens, config.num_hidden_layers)
         cost = sum(there.flops(lengths[layer - 1]) for layer in schedule.layers)
         pruner = kind(network.config.hidden_size, schedule.layers).to(network.device, network.dtype)
-        spent = hook_overhead(network, pruner.requires_grad_(False), schedule, tokens, repeats)
+        spent = hook_overhead(network, pruner.requires_grad_(False), schedule, tokens, REPEATS)
         rows.append({
             "method": name, "tokens": tokens,
             "flops": cost / schedule_flops(config, schedule, tokens, scoring=there.flops),

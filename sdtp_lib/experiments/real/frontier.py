@@ -62,10 +62,10 @@ def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[st
     return found
 
 
-def goal_table(rows: Sequence[Mapping], tokens: int, goals: Mapping[str, Goal] = GOALS) -> Markdown:
+def goal_table(rows: Sequence[Mapping], tokens: int) -> Markdown:
     """Every method under the schedules of the goals: each measure, its goal, and whether the goal is reached."""
     table = []
-    for name, goal in goals.items():
+    for name, goal in GOALS.items():
         own = [row for row in rows if row["schedule"] == name and row["tokens"] == tokens]
         for method in dict.fromkeys(row["method"] for row in own):
             by_task = {row["task"]: row for row in own if row["method"] == method}

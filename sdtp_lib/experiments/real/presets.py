@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...models.identity import fingerprint
 from ...models.loading import load_with_tokenizer
+from ...models.names import label
 from ...pruning.schedule import PruningSchedule
 from ...results import read_json
 from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
@@ -24,7 +25,6 @@ from ...scorers.files import read_config
 from ...scorers.pooling import Pool
 from ...scorers.sentences import sentence_ends
 from ...scorers.use import USE, use
-from ...training.saliency import label
 from .full_passes import TASKS
 
 AT_LEAST = {"free": 1.6, "fast": 2.2, "fastest": 3.0}  # FLOPs of the prefill, full / pruned

@@ -141,11 +141,11 @@ def try_ways(
     return [first | {task: _cell(full[task]) for task in records}, *rows]
 
 
-def tried_table(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str] = TASKS) -> Markdown:
+def tried_table(rows: Sequence[Mapping[str, Any]]) -> Markdown:
     """The rows as a table: cuts, and the loss above the full model's."""
     table = [
         {"full / pruned FLOPs": f"{row['flops']:.2f}", "score": f"{row['score']}{pooling(row['pool'])}",
-         "cuts": cuts(row["schedule"]), **{f"NLL, {task}": _shown(row[task]) for task in tasks}}
+         "cuts": cuts(row["schedule"]), **{f"NLL, {task}": _shown(row[task]) for task in TASKS}}
         for row in rows
     ]  # fmt: skip
     return Markdown(markdown_table(table))

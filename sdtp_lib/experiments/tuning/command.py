@@ -17,9 +17,10 @@ from ...data.chat import template_digest, uses_template
 from ...data.pairs import CORPORA, training_pairs
 from ...data.samples import Sample, encode_pairs
 from ...models.code_version import code_digest
+from ...models.dtypes import dtype_name
 from ...models.identity import fingerprint
 from ...models.loading import SHAPES, check_reads_text, load_with_tokenizer
-from ...models.names import local_path
+from ...models.names import label, local_path
 from ...pruning.schedule import PruningSchedule
 from ...scorers.attention_pruner import UNTRAINED, AttentionPruner
 from ...scorers.bm25 import BM25Scorer
@@ -27,7 +28,7 @@ from ...scorers.token_pruner import TokenPruner, check_seed, positive
 from ...scorers.tuned_card import measured_table, scored_by, verdict
 from ...scorers.use import USE, use
 from ...text_files import check_apart
-from ...training.saliency import label, tokenizer_digest
+from ...training.saliency import tokenizer_digest
 from ...training.simulated_pruning import check_trainable
 from .candidates import Candidate, best_score, layers_of, schedules_for, search, ways_of
 from .effort import FULL, QUICK, Effort
@@ -99,7 +100,7 @@ def tune(
     about = {
         "model": label(network.name_or_path), "fingerprint": fingerprint(network), "data": label(data),
         "data_digest": samples_digest(samples), "flop_ratios": ratios, "quick": quick, "seed": seed,
-        "max_tokens": max_tokens, "dtype": str(network.dtype).removeprefix("torch."), "chat_template": chat,
+        "max_tokens": max_tokens, "dtype": dtype_name(network), "chat_template": chat,
         "tokenizer": tokenizer_digest(tokenizer), "device": network.device.type, "code_digest": code_digest(),
         "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__,
         "prompts": {name: len(part) for name, part in parts.items()}, "documents": documents, "median_tokens": tokens,
