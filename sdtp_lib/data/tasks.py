@@ -74,6 +74,7 @@ _ASKED = (
 REAL = {
     "needle": Dataset("Needle", FOUND, 16, **_CLOZE),
     "needle_multi": Dataset("Needle", FOUND, 16, **_CLOZE),
+    "needle_reworded": Dataset("Needle", FOUND, 16, **_CLOZE),
     "documents_qa": Dataset("MultiDoc", "f1", 32, first_line=True, prompt=_ASKED, weighed=True),
     "prose_nll": Dataset("Prose", FORESEEN, 64, chat=False, prompt="{context}", weighed=True),
 }

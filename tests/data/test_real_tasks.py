@@ -8,6 +8,7 @@ from real_text import passages, words_of
 from sdtp_lib.data.real import real_records
 from sdtp_lib.data.real.build import BUILDERS, SEED
 from sdtp_lib.data.real.filling import LEAST, stands_in
+from sdtp_lib.data.real.needles import OTHER_THINGS
 from sdtp_lib.data.real.passages import Passage
 from sdtp_lib.data.real.questions import answering
 
@@ -63,6 +64,22 @@ def test_the_evidence_of_a_needle_is_its_sentence(task, seed):
     for record in build(task, seed=seed):
         start, end = record["evidence"]
         assert record["context"][start:end] == f"{record['input']} {record['answers'][0]}."
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_a_reworded_needle_shares_no_word_with_what_asks_for_it(seed):
+    for record in build("needle_reworded", seed=seed):
+        start, end = record["evidence"]
+        hidden, (value,) = record["context"][start:end], record["answers"]
+        assert hidden.startswith("The secret ") and hidden.endswith(f" is {value}.")
+        assert record["context"].count(value) == 1
+        assert {*hidden.lower().split()} & {*record["input"].lower().split()} == {"the"}
+
+
+def test_no_word_of_a_reworded_needle_is_asked_for_by_itself():
+    said, asked = zip(*OTHER_THINGS, strict=True)
+    assert len({*said, *asked}) == 2 * len(OTHER_THINGS)
 
 
 def test_the_evidence_of_a_question_is_the_sentence_of_its_paragraph_that_answers():
@@ -142,14 +159,14 @@ def test_too_little_text_is_told(task):
         build(task, tokens=9000)
 
 
-@pytest.mark.parametrize("task", ["needle", "needle_multi", "documents_qa"])
+@pytest.mark.parametrize("task", ["needle", "needle_multi", "needle_reworded", "documents_qa"])
 def test_no_room_for_text_is_told(task):
     with pytest.raises(ValueError, match=rf"{task} record 0: 5 tokens leave no room for text"):
         build(task, tokens=5)
 
 
 def test_what_is_not_there_is_told():
-    with pytest.raises(ValueError, match="unknown task 'haystack'; known: needle, needle_multi, documents_qa, prose_"):
+    with pytest.raises(ValueError, match="unknown task 'haystack'; known: needle, needle_multi, needle_reworded, documents_qa, prose_"):
         real_records("haystack", PASSAGES, 100, words_of)
     bare = [type(passage)(passage.title, passage.text) for passage in PASSAGES]
     with pytest.raises(ValueError, match="needs paragraphs with questions, .*--data squad"):

@@ -11,7 +11,7 @@ from small_records import small_model, small_tokenizer, write_records
 from sdtp_lib.evaluation.longbench import evaluate
 from sdtp_lib.evaluation.task_records import TaskRecords, records_digest
 
-NEEDLES = ["needle", "needle_multi", "documents_qa", "prose_nll"]
+NEEDLES = ["needle", "needle_multi", "needle_reworded", "documents_qa", "prose_nll"]
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,8 @@ def test_a_pruner_fits_the_weights_that_it_was_trained_on(model, pruner, same, d
     loaded = load_pruner(home / pruner, network, SCHEDULE, any_model=same is False)
     sha = hashlib.sha256((home / pruner / WEIGHTS_FILE).read_bytes()).hexdigest()
     made_for = None if same is None else pruner[3:]
-    assert pruner_record(loaded, network) == {"name": pruner, "sha256": sha, "model": made_for, "same_weights": same}
+    said = {"name": pruner, "sha256": sha, "model": made_for, "same_weights": same}
+    assert pruner_record(loaded, network) == said | {"options": loaded.options}
 
 
 def test_a_model_that_was_loaded_by_transformers_alone_is_known_too(home):
@@ -143,7 +144,7 @@ def test_every_command_refuses_another_models_pruner_unless_it_is_meant(command,
     sha = hashlib.sha256((home / "of-two" / WEIGHTS_FILE).read_bytes()).hexdigest()
     assert sha in text and "of-two" in text
     if command in ("evaluate", "profile"):
-        pruner = {"name": "of-two", "sha256": sha, "model": "two", "same_weights": False}
+        pruner = {"name": "of-two", "sha256": sha, "model": "two", "same_weights": False, "options": {"width": 8}}
         assert json.loads(text)["metadata"]["pruner"] == pruner
     output.unlink()
 

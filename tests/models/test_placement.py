@@ -58,7 +58,7 @@ def test_offloaded_layers_give_the_same(tmp_path, places, family, lengths, posit
     assert all(torch.equal(spread.kept_positions[x], trace.kept_positions[x]) for x in schedule.layers)
 
 
-@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("method", [name for name in BASELINES if name != "bm25"])  # which reads no layer
 def test_every_baseline_scores_offloaded_layers(tmp_path, method):
     schedule, (ids, mask) = schedule_of(), random_prompts([40])
     pruning, kept = TokenPruning(schedule, BASELINES[method]()), []

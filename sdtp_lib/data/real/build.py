@@ -6,14 +6,14 @@ import random
 from collections.abc import Callable, Sequence
 
 from .filling import Length
-from .needles import needle, needle_multi
+from .needles import needle, needle_multi, needle_reworded
 from .passages import Passage
 from .prose import prose_nll
 from .questions import documents_qa, drawn_questions
 
 SEED = 2025  # of the records: every method and every seed of a pruner is asked the same ones
 COUNT = 100  # records of a task when no limit is given
-BUILDERS = {task.__name__: task for task in (needle, needle_multi, documents_qa, prose_nll)}
+BUILDERS = {task.__name__: task for task in (needle, needle_multi, needle_reworded, documents_qa, prose_nll)}
 
 
 def real_records(

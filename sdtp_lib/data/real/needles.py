@@ -1,6 +1,8 @@
 """One sentence with a value, or four, at drawn depths of real prose; the prompt ends with the beginning of one of them.
 
-As RULER's niah_single and niah_multikey (arXiv 2404.06654), in cloze form, which needs no model that follows orders.
+As RULER's niah_single and niah_multikey (arXiv 2404.06654), in cloze form, which needs no model that follows orders. In
+`needle_reworded` the end of the prompt says the same in other words, as in NoLiMa (arXiv 2502.05167): a score that
+looks for the question's words does not find the sentence.
 """
 
 from __future__ import annotations
@@ -28,6 +30,17 @@ WORDS = (
 )  # fmt: skip
 
 
+# Hidden and asked for: what is not the same says the same in other words.
+CUE, ASKED = "The secret {kind} of the {thing} is", "The hidden {kind} for our {thing} was"
+OTHER_KINDS = {"number": "digits", "word": "password"}
+OTHER_THINGS = (
+    ("physician", "doctor"), ("automobile", "car"), ("infant", "baby"), ("attorney", "lawyer"), ("film", "movie"),
+    ("couch", "sofa"), ("stone", "rock"), ("pupil", "student"), ("inn", "hotel"), ("author", "writer"),
+    ("thief", "robber"), ("monarch", "king"), ("shop", "store"), ("prison", "jail"), ("hen", "chicken"),
+    ("sailor", "seaman"), ("cemetery", "graveyard"), ("cab", "taxi"), ("pistol", "gun"), ("lake", "pond"),
+)  # fmt: skip
+
+
 def needle(rng: random.Random, passages: Sequence[Passage], length: Length, number: int) -> dict:
     """One sentence with a value; the records of even `number` have numbers, the others common words."""
     return _hide(rng, passages, length, KINDS[number % 2], 1)
@@ -38,12 +51,21 @@ def needle_multi(rng: random.Random, passages: Sequence[Passage], length: Length
     return _hide(rng, passages, length, KINDS[number % 2], MULTI)
 
 
-def _hide(rng: random.Random, passages: Sequence[Passage], length: Length, kind: str, count: int) -> dict:
+def needle_reworded(rng: random.Random, passages: Sequence[Passage], length: Length, number: int) -> dict:
+    """One sentence with a value, as `needle`, asked for in other words."""
+    return _hide(rng, passages, length, KINDS[number % 2], 1, reworded=True)
+
+
+def _hide(
+    rng: random.Random, passages: Sequence[Passage], length: Length, kind: str, count: int, reworded: bool = False
+) -> dict:
     start = rng.randrange(len(passages))
     text = pieces([*passages[start:], *passages[:start]])
-    keys, depths = rng.sample(PLACES, count), [rng.random() for _ in range(count)]
+    keys = rng.sample(OTHER_THINGS, count) if reworded else [(key, key) for key in rng.sample(PLACES, count)]
+    depths = [rng.random() for _ in range(count)]
     values = _values(rng, kind, count, " ".join(text))
-    cues = [f"The secret {kind} of the {key} is" for key in keys]
+    cues = [CUE.format(kind=kind, thing=key) for key, _ in keys]
+    asked = ASKED.format(kind=OTHER_KINDS[kind], thing=keys[0][1]) if reworded else cues[0]
 
     def make(taken: Sequence[str]) -> dict:
         hidden = list(taken)
@@ -51,7 +73,7 @@ def _hide(rng: random.Random, passages: Sequence[Passage], length: Length, kind:
         for depth, cue, value in sorted(zip(depths, cues, values, strict=True), reverse=True):
             hidden.insert(round(depth * len(taken)), f"{cue} {value}. ")
         return {
-            "context": "".join(hidden).rstrip(), "input": cues[0], "answers": [values[0]], "depth": round(depths[0], 4),
+            "context": "".join(hidden).rstrip(), "input": asked, "answers": [values[0]], "depth": round(depths[0], 4),
             "group": f"{kind}s",
         }  # fmt: skip
 

@@ -28,6 +28,7 @@ from .stored_table import JSON, PAGE, SAMPLES, StoredTable
 KEPT = ("_id", "dataset", "prompt_tokens", "digest", "score", "nll", "choice", "group")
 TITLES = {
     "needle": "One needle", "needle_multi": "Four needles, one asked for",
+    "needle_reworded": "One needle, asked for in other words",
     "documents_qa": "Questions among documents", "prose_nll": "The next 64 tokens of prose",
 }  # fmt: skip
 HEAD = """# {title}

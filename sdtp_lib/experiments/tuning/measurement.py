@@ -1,4 +1,4 @@
-"""What was tuned, on prompts that decided nothing: beside the full model, the paper's preset, other scores and chance."""
+"""What was tuned, on prompts that decided nothing: beside the full model, the preset, other scores and chance."""
 
 from __future__ import annotations
 
