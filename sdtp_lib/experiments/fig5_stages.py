@@ -19,7 +19,7 @@ def stage_counts(counts: Sequence[int], num_layers: int) -> list[Point]:
     Raises:
         ValueError: if the largest count does not fit the layers from FIRST on.
     """
-    step = min(3, (num_layers - FIRST) // max(counts))
+    step = min(3, (num_layers - 1 - FIRST) // max(1, max(counts) - 1))  # the last one needs no layer behind it
     if step < 1:
         raise ValueError(f"{max(counts)} stages do not fit layers {FIRST} to {num_layers - 1}")
     return [

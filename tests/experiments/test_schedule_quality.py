@@ -19,6 +19,9 @@ def test_points_name_their_schedules():
     assert len(cuts) == 8 and cuts[3]["schedule"] == PruningSchedule((6,), 0.7)
     deep = fig5_stages.stage_counts((1, 3, 7), num_layers=32)
     assert [point["schedule"].layers for point in deep] == [(4,), (4, 7, 10), tuple(range(4, 23, 3))]
+    for stages, layers in ((10, 32), (9, 30), (7, 24)):  # as many as the paper's schedule has: a pruner has no others
+        (all_of_them,) = fig5_stages.stage_counts((stages,), layers)
+        assert all_of_them["schedule"] == PruningSchedule.preset("paper", layers)
     shallow = fig5_stages.stage_counts((2, 10), num_layers=14)
     assert [point["schedule"].layers for point in shallow] == [(4, 5), tuple(range(4, 14))]
     with pytest.raises(ValueError, match="11 stages do not fit layers 4 to 13"):
