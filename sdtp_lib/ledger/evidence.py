@@ -44,6 +44,9 @@ class Model:
 COUNTED = Model(Kind.COUNTED, "Mistral-7B's shape", "counted on Mistral-7B's shape")
 MODELS = {
     "smollm2-135m": Model(Kind.REAL, "SmolLM2-135M", "SmolLM2-135M-Instruct, dequantised from 4 bits"),
+    "Qwen2.5-Coder-0.5B-Instruct-Q4_K_M": Model(
+        Kind.REAL, "Qwen2.5-Coder-0.5B", "Qwen2.5-Coder-0.5B-Instruct, dequantised from 4 bits"
+    ),
     "mistral-7b": Model(Kind.SHAPE, "Mistral-7B's shape", "Mistral-7B's shape, random weights"),
     "scaled-mistral": Model(Kind.SCALED, "a scaled-down shape", "scaled-mistral (32 layers of 512), random weights"),
     "demo": Model(Kind.TOY, "the toy", "demo, a toy"),
