@@ -26,10 +26,11 @@ def test_a_row_that_stands_in_two_tables_is_taken_once():
 def test_curves_part_the_paper_s_stages_from_others_and_ascend():
     rows = [row(flops=2.2, schedule="fast"), row(), row(schedule="paper"), row("random"), row(task="documents_qa")]
     found = curves([*rows, row("full", "none")], "needle", 64, ["attention", "random"])
-    assert {*found} == {"attention; the paper's stages", "attention; few later cuts", "random; few later cuts"}
-    assert [each["flops"] for each in found["attention; few later cuts"]] == [1.6, 2.2]
+    assert {*found} == {"attention; the paper's stages", "attention; one cut", "random; one cut"}
+    assert [each["flops"] for each in found["attention; one cut"]] == [1.6, 2.2]
     assert not curves(rows, "needle", 128, ["attention"])
     assert not curves([row(schedule="[8]")], "needle", 64, ["attention"]), "a place that was not taken"
+    assert curves([row(schedule="[1] to 25%")], "needle", 64, ["attention"]), "all but a cut before the model"
 
 
 @pytest.mark.parametrize(
@@ -67,4 +68,4 @@ def test_the_figure_has_a_panel_a_task_and_one_entry_a_curve():
     some = {task: curves(rows, task, 64, ["attention"]) for task in ("needle", "documents_qa")}
     figure = frontier_curves(some, "nll", "NLL above the full model's")
     assert [axes.get_title() for axes in figure.axes] == [*some]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; few later cuts (n 20)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; one cut (n 20)"]

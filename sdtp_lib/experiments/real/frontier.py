@@ -47,19 +47,24 @@ def joined(*tables: Sequence[Mapping]) -> list[Mapping]:
 def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[str]) -> dict[str, list[Mapping]]:
     """Label -> the rows of a method under one kind of schedule, by FLOPs; labels in the order of `methods`.
 
-    Schedules without a name are left out: they were tried and not taken.
+    Schedules without a name are left out, as they were tried and not taken, but for a cut at layer 1, which is nearly
+    one before the model.
 
     Args:
         methods: as the table has them.
     """
     found: dict[str, list[Mapping]] = {}
-    cut = [row for row in rows if row["schedule"] != "none" and has_name(row["schedule"])]
+    cut = [row for row in rows if row["schedule"] != "none" and _is_drawn(row["schedule"])]
     chosen = [row for row in cut if row["task"] == task and row["tokens"] == tokens]
     for method in methods:
         for row in sorted((row for row in chosen if row["method"] == method), key=lambda row: row["flops"]):
             kind = PAPERS if row["schedule"] in PRESET_RATIOS else LATER
             found.setdefault(f"{method}; {kind}", []).append(row)
     return found
+
+
+def _is_drawn(schedule: str) -> bool:
+    return has_name(schedule) or schedule.startswith("[1] ")
 
 
 def goal_table(rows: Sequence[Mapping], tokens: int) -> Markdown:

@@ -89,8 +89,14 @@ def methods_table(rows: Sequence[Mapping], task: str, tokens: int) -> Markdown:
     return Markdown(markdown_table(pd.DataFrame(table)))
 
 
+def _called(schedule: PruningSchedule) -> str:
+    """A schedule without a name: its layers, and of one cut also the share that it keeps."""
+    layers = str([*schedule.layers])
+    return f"{layers} to {schedule.ratios[0]:.0%}" if len(schedule.layers) == 1 else layers
+
+
 def has_name(schedule: str) -> bool:
-    """Whether a row's schedule goes by a name; one without is called by its layers, such as [8]."""
+    """Whether a row's schedule goes by a name; one without is called by its layers, such as [8] to 27%."""
     return not schedule.startswith("[")
 
 
@@ -99,7 +105,7 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     schedule = PruningSchedule(**given)
     presets = [(name, PruningSchedule.preset(name, layers)) for name in PRESET_NAMES]
     presets += own_presets(about["model"]).items()  # which may have names of the presets
-    name = next((name for name, preset in presets if preset == schedule), str(given["layers"]))
+    name = next((name for name, preset in presets if preset == schedule), _called(schedule))
     plain = about["method"] == "full" and takes_template(task) and not about["chat_template"]
     form = ", no chat template" if plain else ""
     pruner = about["pruner"] and about["pruner"]["name"]
