@@ -22,7 +22,6 @@ OTHER = {f"smollm2/tuned/latency_results_{name}.json": None for name in ("free",
 OTHER |= {name: "latency_7b" for name in NAMES if name.startswith("h200_decode/")}
 STALE = (  # made from a tree with changes, at a commit that is gone, or with other parameters
     "demo_full/pruner_ablation*", "demo_full/question_*", "demo_full/table[34]_*", "latency_cpu/prefill_float32/*",
-    "smollm2/evidence.json",
 )  # fmt: skip
 ASKED = ("limit", "num_samples", "repeats", "seeds", "tasks", "epochs", "fewshot", "tokens")
 
