@@ -4,7 +4,7 @@ import pytest
 
 from sdtp_lib.experiments.real.frontier import GOALS
 from sdtp_lib.ledger.findings import Status
-from sdtp_lib.ledger.free_claims import FREE, TUNED, nearly_free
+from sdtp_lib.ledger.free_claims import FREE, TUNED, WORDS, beats_words, nearly_free
 
 
 def cell(mean, difference, low, high):
@@ -47,6 +47,21 @@ def test_half_of_a_table_answers_nothing():
 
 
 def test_there_is_a_claim_for_each_goal():
-    assert [claim.where for claim in FREE] == [f"`{name}`" for name in GOALS]
+    assert [claim.where for claim in FREE] == [*(f"`{name}`" for name in GOALS), "Control"]
     said = "at 1,024 tokens 1.6x fewer FLOPs cost at most 5% of the needles, 0.15 nats, 5 points of spans"
     assert FREE[0].claim == said
+
+
+@pytest.mark.parametrize(
+    "low, high, status", [(-0.3, -0.1, Status.HOLDS), (-0.1, 0.1, Status.UNDECIDED), (0.1, 0.3, Status.FAILS)]
+)
+def test_a_score_is_held_to_words_alone(low, high, status):
+    ours, words = (
+        {"tokens": 1024, "task": "documents_qa", "schedule": "fast", "method": method, "n": 100, "samples": method}
+        for method in (TUNED, WORDS)
+    )
+    assert beats_words("fast")({"data": [ours | {"over": {}}, words]}) is None
+    ours["over"] = {WORDS: {"nll": {"mean": (low + high) / 2, "ci95": [low, high]}}}
+    found = beats_words("fast")({"data": [ours, words]})
+    assert found.status is status and found.n == "100 questions"
+    assert beats_words("fast")({"data": [ours]}) is None
