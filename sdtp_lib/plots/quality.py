@@ -122,5 +122,5 @@ def _curve(axes, points: Sequence[Mapping], x: str, label: str, style: Mapping) 
 def _finish(figure: Figure, axes, what: str, shown: str = "score (0 to 100)") -> Figure:
     axes.set(xlabel=what, ylabel=shown)
     entries = axes.get_legend_handles_labels()
-    figure.legend(*entries, loc="outside upper center", ncols=min(4, len(entries[0])), fontsize="small")
+    figure.legend(*entries, loc="outside upper center", ncols=min(3, len(entries[0])), fontsize="small")
     return figure
