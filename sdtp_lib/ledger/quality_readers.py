@@ -136,7 +136,8 @@ def _paired(full: Mapping, ours: Mapping) -> Interval:
 def early_cuts_hurt_most(document: Mapping) -> Finding | None:
     """One cut before the paper's first stage against one from it on, for every ratio at which anything is lost.
 
-    Holds if early is clearly lower at each of those ratios; at ceiling if there is none.
+    Holds if early is clearly lower at each of those ratios, fails if it is clearly higher at one; at ceiling if there
+    is none.
     """
     full, points, texts, statuses = document["data"]["full"], document["data"]["points"], [], []
     lossless = []
@@ -149,11 +150,11 @@ def early_cuts_hurt_most(document: Mapping) -> Finding | None:
             lossless.append(f"{ratio:g}")
             continue
         early, later = (_mean(side) for side in sides)
-        statuses.append(later.low > early.high)
+        statuses.append(Status.decided(later.low > early.high, later.high < early.low))
         texts.append(f"r = {ratio:g}: {early.mean:.1f} before layer {FIRST_STAGE}, {later.mean:.1f} from it on")
     if lossless:
         texts.insert(0, f"nothing is lost at any layer at r = {', '.join(lossless)}")
-    status = Status.of(all(statuses)) if statuses else Status.CEILING
+    status = Status.of_all(statuses) if statuses else Status.CEILING
     return Finding(f"{'; '.join(texts)} (full {full:.1f})", status, f"{points[0]['n']} records a point", key="points")
 
 
@@ -163,10 +164,11 @@ def _mean(several: list[Interval]) -> Interval:
 
 
 def flat_in_stages(document: Mapping) -> Finding:
-    """Range of SDTP's scores over the paper's numbers of stages; holds if they lie within `FLAT` points."""
+    """Range of SDTP's scores over the paper's numbers of stages; holds if they lie within `FLAT` points, clearly."""
     data, (low, high) = document["data"], paper.FIG5_STAGES
     points = [p for p in data["points"] if p["method"] == PRUNED and low <= p["stages"] <= high]
     scores = [point["score"] for point in points]
+    worst, best = (Interval.of(choose(points, key=lambda point: point["score"])) for choose in (min, max))
     text = f"{min(scores):.1f} to {max(scores):.1f} over {low} to {high} stages, full {data['full']:.1f}"
-    status = Status.of_scores(scores, max(scores) - min(scores) <= FLAT)
+    status = Status.of_scores(scores, Status.of(worst.over(best).at_least(-FLAT)))
     return Finding(text, status, f"{points[0]['n']} records a point", key="points")
