@@ -9,6 +9,7 @@ from real_text import passages
 from small_records import LAYERS, small_model, small_tokenizer
 
 from sdtp_lib.data.real import real_records
+from sdtp_lib.data.real.needles import OTHER_KINDS
 from sdtp_lib.data.tasks import DATASETS, REAL
 from sdtp_lib.evaluation.answers import encode_record, score_records
 from sdtp_lib.evaluation.bootstrap import further_scores, summarise
@@ -141,7 +142,10 @@ def test_prompts_end_with_the_cue_or_the_question(records):
     for record in records:
         prompt, name = build_prompt(record), record["dataset"]
         assert record["context"] in prompt and DATASETS[name].weighed
-        if name.startswith("needle"):
+        if name == "needle_reworded":
+            kind, thing = OTHER_KINDS[record["group"][:-1]], record["input"].split()[-2]
+            assert prompt.endswith(f"\n\nThe hidden {kind} for our {thing} was")
+        elif name.startswith("needle"):
             assert prompt.endswith(f"\n\nThe secret {record['group'][:-1]} of the {record['input'].split()[-2]} is")
         elif name == "documents_qa":
             assert prompt.endswith(f"\n\nQuestion: {record['input']}\nAnswer:")
