@@ -40,7 +40,8 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
 
 def _size(name: str) -> dict:
     """How a curve is drawn besides its colour: hollow where each token is scored alone."""
-    later, alone = name.endswith(LATER), "pooled" not in name and "sentences" not in name
+    whole = any(word in name for word in ("pooled", "sentences", "bm25"))
+    later, alone = name.endswith(LATER), not whole
     return {
         "linewidth": 2.2 if later else 1.0, "markersize": 9 if later else 6,
         **({"markerfacecolor": "white"} if alone else {}),
