@@ -13,7 +13,7 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 # The smallest value of every option that is a number, or a list of them.
 SMALLEST = {
     "num_samples": 1, "max_tokens": 1, "seed": 0, "epochs": 1, "batch_size": 1, "lengths": 1, "repeats": 1, "chunk": 1,
-    "limit": 1, "tokens": 64, "new_tokens": 1, "jobs": 1,
+    "limit": 1, "tokens": 64, "new_tokens": 1, "jobs": 1, "window": 1,
 }  # fmt: skip
 LARGEST = 2**32 - 1  # as a seed
 
