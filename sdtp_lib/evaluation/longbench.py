@@ -125,9 +125,11 @@ def evaluate(
         schedule = default_schedule(loaded, pruner) if pruner is not None or method == "sdtp" else "paper"
     resolved = resolve_schedule("none" if method == "full" else schedule, loaded, pruner)
     scorer = load_pruner(pruner, loaded, resolved, seed, any_model) if method == "sdtp" else None
-    options = {"batch_size": batch_size, "seed": seed, "positions": positions, "pool": pool, "window": window}
     chat = uses_template(tokenizer, chat_template)
-    options |= {"templates": templates, "chat_template": chat, "workers": workers}
+    options = {
+        "batch_size": batch_size, "seed": seed, "positions": positions, "pool": pool, "window": window,
+        "templates": templates, "chat_template": chat, "workers": workers,
+    }  # fmt: skip
     records = asked.build(loaded, tokenizer, templates, chat)
     if output is not None:
         options |= {"folder": Path(output).parent, "title": f"{Path(output).stem}.samples", "resume": resume}

@@ -106,12 +106,14 @@ def make_scorer(
         return pruner if method == "sdtp" else None
     if method == "oracle":
         return OracleScorer()
-    if method == "random":
-        return RandomScorer(seed)
-    if method == "bm25" and tokenizer is None:
-        raise ValueError("method 'bm25' needs the model's tokenizer, which tells the words")
     options = {} if window is None else {"window": window}
-    return BASELINES[method](*([tokenizer] if method == "bm25" else []), **options)
+    if method == "random":
+        options["seed"] = seed
+    if method == "bm25":
+        if tokenizer is None:
+            raise ValueError("method 'bm25' needs the model's tokenizer, which tells the words")
+        options["tokenizer"] = tokenizer
+    return BASELINES[method](**options)
 
 
 def check_window(method: str, window: int | None) -> None:

@@ -66,8 +66,8 @@ class SampleFile:
         else:
             found = header["settings"]
             try:
-                names = ({*found, *settings}) - MAY_DIFFER
-                names = sorted(names, key=lambda name: (name == "pruner", name))  # last what is a digest
+                # The pruner is known by a digest, which tells the reader least, so it is named last.
+                names = sorted({*found, *settings} - MAY_DIFFER, key=lambda name: (name == "pruner", name))
                 check_resumable(found, settings, names)
             except ValueError as error:
                 raise ValueError(f"{error}; delete {self.path} to start over") from None
@@ -172,4 +172,3 @@ def run_settings(
         "device": environment["device"], "torch": torch.__version__, "transformers": transformers.__version__,
         "code": code_digest((*SCORING, *code)), "commit": environment["commit"],
     }  # fmt: skip
-

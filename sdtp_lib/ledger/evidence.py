@@ -139,8 +139,8 @@ def _answers(claim: Claim, profile: str, stored: bool) -> Iterator[Evidence]:
             continue
         document = results.read_json(path)
         try:
-            finding, about = read(document), document["metadata"]
-            about = _about(about | {"model": finding.model} if finding and finding.model else about)
+            finding = read(document)
+            about = _about(document["metadata"], finding and finding.model)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"result file {path} is not laid out as expected, {reason}") from None
@@ -149,8 +149,8 @@ def _answers(claim: Claim, profile: str, stored: bool) -> Iterator[Evidence]:
             yield Evidence(finding, *about, path, NOTES.get((profile, finding.key)), mark)
 
 
-def _about(metadata: Mapping) -> tuple[Model, str]:
-    """Model and machine of a result file, or its machines."""
+def _about(metadata: Mapping, model: str | None) -> tuple[Model, str]:
+    """Model and machine of a result file, or its machines; of another `model`, if that was measured."""
     said = [metadata[key] for key in ("dtype", "device") if metadata.get(key)]
     machine = ", ".join(" and ".join(each) if isinstance(each, list) else str(each) for each in said)
-    return model_of(metadata["model"]), machine
+    return model_of(model or metadata["model"]), machine

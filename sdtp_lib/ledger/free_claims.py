@@ -42,7 +42,7 @@ def beats_words(name: str) -> Reader:
         if not pair:
             return None
         more = Interval.of(pair["nll"])
-        text = f"their nats are {more.mean:+.2f} [{more.low:+.2f}, {more.high:+.2f}] above BM25's"
+        text = f"their nats are {difference_text({'difference': pair['nll']})} above BM25's"
         key = f"rows of {TOKENS:,} tokens: {name} {TUNED}, over {words['samples']}"
         return Finding(text, Status.decided(more.high < 0, more.low > 0), f"{words['n']} questions", "", key)
 

@@ -93,8 +93,9 @@ def losses_help(without: str) -> Reader:
         scores = [data[name].get("averages") or [data[name].get("average")] for name in (ours, without)]
         if None in (score for side in scores for score in side):
             return None
-        status = Status.decided(min(scores[0]) > max(scores[1]), max(scores[0]) < min(scores[1]))
-        status = Status.UNDECIDED if min(map(len, scores)) == 1 else status
+        ours_above, ours_below = min(scores[0]) > max(scores[1]), max(scores[0]) < min(scores[1])
+        several = min(map(len, scores)) > 1
+        status = Status.decided(several and ours_above, several and ours_below)
         status = Status.of_scores((score for side in scores for score in side), status)
         text = f"all losses {_range(scores[0])}, {without} {_range(scores[1])}"
         limit = document["metadata"].get("limit")
@@ -167,8 +168,7 @@ def flat_in_stages(document: Mapping) -> Finding:
     """Range of SDTP's scores over the paper's numbers of stages; holds if they lie within `FLAT` points, clearly."""
     data, (low, high) = document["data"], paper.FIG5_STAGES
     points = [p for p in data["points"] if p["method"] == PRUNED and low <= p["stages"] <= high]
-    scores = [point["score"] for point in points]
     worst, best = (Interval.of(choose(points, key=lambda point: point["score"])) for choose in (min, max))
-    text = f"{min(scores):.1f} to {max(scores):.1f} over {low} to {high} stages, full {data['full']:.1f}"
-    status = Status.of_scores(scores, Status.of(worst.over(best).at_least(-FLAT)))
+    text = f"{worst.mean:.1f} to {best.mean:.1f} over {low} to {high} stages, full {data['full']:.1f}"
+    status = Status.of_scores((worst.mean, best.mean), Status.of(worst.over(best).at_least(-FLAT)))
     return Finding(text, status, f"{points[0]['n']} records a point", key="points")

@@ -25,8 +25,7 @@ def speedup(part: str) -> Reader:
         longest, shortest = max(values), min(values)
         grows = longest == shortest or values[longest] > values[shortest]
         text = over_lengths(values, "x", 2) + _unsteady(document, part, longest)
-        holds = values[longest] > 1 and grows
-        status = Status.UNDECIDED if document["metadata"].get("repeats") == 1 else Status.of(holds)
+        status = _of_runs(document, values[longest] > 1 and grows)
         return Finding(text, status, _runs(document), key=f"speedup.{part}")
 
     return read
@@ -40,6 +39,11 @@ def _unsteady(document: Mapping, part: str, length: int) -> str:
     (full, _), (pruned, _) = ends
     apart = max(slow / fast for fast, slow in ends)
     return f"; runs differ by up to {apart:.0f}x, the fastest of each side give {full / pruned:.2f}x"
+
+
+def _of_runs(document: Mapping, holds: bool) -> Status:
+    """Whether it holds by several runs; one of each side decides nothing."""
+    return Status.of(None if document["metadata"].get("repeats") == 1 else holds)
 
 
 def _runs(document: Mapping) -> str:
@@ -100,8 +104,7 @@ def memory_saved(document: Mapping) -> Finding | None:
     about = document["metadata"]  # a CPU's peak is read in a fresh process, which ends with the prefill
     whole = about.get("mode") != "prefill" and "NVIDIA" in str(about.get("device"))
     text = f"{over_lengths(saved, '%', 1)} (peak {'end to end' if whole else 'of the prefill'})"
-    status = Status.UNDECIDED if about.get("repeats") == 1 else Status.of(saved[max(saved)] > 0)
-    return Finding(text, status, _runs(document), key="baseline|sdtp.memory_gb")
+    return Finding(text, _of_runs(document, saved[max(saved)] > 0), _runs(document), key="baseline|sdtp.memory_gb")
 
 
 def kv_saved(document: Mapping) -> Finding | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .kinds import LATER, PAPERS
 from .style import GREY, Figure, looks, new_figure, styled
@@ -21,7 +21,6 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
     # A pruner is drawn as its design; the fewer cuts there are, the wider the line and the larger the marker.
     each = [name.removeprefix("sdtp, ").removesuffix(f"; {LATER}").removesuffix(f"; {PAPERS}") for name in names]
     styles = {name: look | _size(name) for name, look in zip(names, looks(each), strict=True)}
-    asked: dict[str, set[int]] = {name: set() for name in names}
     figure, panels = new_figure(5.2 * len(curves), 4.4, 1, len(curves), squeeze=False)
     for (task, some), axes in zip(curves.items(), panels[0], strict=True):
         axes.axhline(0, color=GREY, linewidth=0.9)
@@ -30,18 +29,22 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
             spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
             means, whiskers = [cell["mean"] for cell in cells], {"yerr": spread, "capsize": 2, "elinewidth": 0.8}
             axes.errorbar(flops, means, label=name, **whiskers, **styles[name])
-            asked[name] |= {row["n"] for row in rows}
         axes.set(title=task, xlabel="FLOPs of the prefill, full / pruned", ylabel=label)
     found = {name: handle for axes in panels[0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    shown = [f"{name} (n {' to '.join(map(str, sorted({min(asked[name]), max(asked[name])})))})" for name in found]
+    shown = [_entry(name, curves.values()) for name in found]
     figure.legend(found.values(), shown, loc="outside upper center", ncols=2, fontsize="small")
     return figure
 
 
+def _entry(name: str, panels: Iterable[Mapping[str, Sequence[Mapping]]]) -> str:
+    """A curve in the legend: its name, and how many records its points are of."""
+    asked = [row["n"] for some in panels for row in some.get(name, ())]
+    return f"{name} (n {' to '.join(map(str, sorted({min(asked), max(asked)})))})"
+
+
 def _size(name: str) -> dict:
     """How a curve is drawn besides its colour: hollow where each token is scored alone."""
-    whole = any(word in name for word in ("pooled", "sentences", "bm25"))
-    later, alone = name.endswith(LATER), not whole
+    later, alone = name.endswith(LATER), not any(word in name for word in ("pooled", "sentences", "bm25"))
     return {
         "linewidth": 2.2 if later else 1.0, "markersize": 9 if later else 6,
         **({"markerfacecolor": "white"} if alone else {}),

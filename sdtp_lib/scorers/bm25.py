@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..pruning.scoring import ScoringContext
-from .sentences import sentence_ends, sentence_numbers
+from .sentences import ends_among, sentence_numbers, token_texts
 from .token_pruner import positive
 
 WORD = re.compile(r"\w")
@@ -26,7 +27,7 @@ class BM25Scorer:
 
     Args:
         words: for each token id the number of its word, the same for "The" and " the"; 0 for what is no word.
-        ends: ids of the tokens that end a sentence, see `sentence_ends`.
+        ends: ids of the tokens that end a sentence, see `sentences.sentence_ends`.
         window: number of last tokens that ask, as of `StrongestHeadScorer`.
         k1, b: how soon a repeated word stops counting, and how much a long sentence is held against it.
 
@@ -51,14 +52,19 @@ class BM25Scorer:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, window: int = 32) -> BM25Scorer:
         """With the words and sentence ends of a tokenizer."""
-        texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+        texts = token_texts(tokenizer)
         special, numbers = {*tokenizer.all_special_ids}, {}
         words = tuple(
             numbers.setdefault(text.strip().lower(), len(numbers) + 1)
             if WORD.search(text) and token not in special else 0
             for token, text in enumerate(texts)
         )  # fmt: skip
-        return cls(words, sentence_ends(tokenizer), window)
+        return cls(words, ends_among(texts), window)
+
+    @cached_property
+    def _known(self) -> Tensor:
+        """`words` as a tensor, which is as long as the vocabulary: made once, not at every cut."""
+        return torch.tensor(self.words)
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens), float32.
@@ -69,8 +75,8 @@ class BM25Scorer:
         if context.ids is None:
             raise ValueError("BM25 needs input_ids, not inputs_embeds")
         ids, real = context.ids.cpu(), context.mask.cpu()
-        known = torch.tensor(self.words)
-        words = torch.where(real & (ids < len(known)), known[ids.clamp(max=len(known) - 1)], 0)
+        last = len(self._known) - 1
+        words = torch.where(real & (ids <= last), self._known[ids.clamp(max=last)], 0)
         sentences = sentence_numbers(ids, self.ends)
         rows = [self._row(*row) for row in zip(words, sentences, real, strict=True)]
         return torch.stack(rows).to(hidden_states.device)

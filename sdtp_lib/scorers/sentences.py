@@ -69,5 +69,14 @@ def sentence_numbers(ids: Tensor, ends: Sequence[int]) -> Tensor:
 
 def sentence_ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The ids of all tokens whose text ends a sentence, or has a line end in it."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return ends_among(token_texts(tokenizer))
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of every token, each by itself."""
+    return tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+
+
+def ends_among(texts: Sequence[str]) -> tuple[int, ...]:
+    """`sentence_ends` of tokens whose `token_texts` are known."""
     return tuple(token for token, text in enumerate(texts) if END.search(text))

@@ -109,9 +109,7 @@ def evidence_table(rows: Sequence[Mapping], task: str, ratio: float, names: Sequ
     chosen = {(row["score"], row["pool"]): row for row in rows if row["task"] == task and row["ratio"] == ratio}
     return Markdown(markdown_table([
         {"score": score, "pooled over": pool} | {
-            f"layer {layer}": f"{100 * share:.0f} ({100 * whole:.0f})"
-            for layer, share, whole in zip(*(chosen[score, pool][key] for key in ("layers", "share", "whole")),
-                                           strict=True)
+            f"layer {layer}": kept for layer, kept in _kept(chosen[score, pool]).items()
         }
         for score, pool in names
     ]))  # fmt: skip
@@ -120,13 +118,16 @@ def evidence_table(rows: Sequence[Mapping], task: str, ratio: float, names: Sequ
 def layers_table(rows: Sequence[Mapping], task: str, ratio: float) -> Markdown:
     """The same of all scores and poolings in `rows`, a line for each layer."""
     own = [row for row in rows if (row["task"], row["ratio"]) == (task, ratio)]
+    columns = {f"{row['score']}; {row['pool']}": _kept(row) for row in own}
     return Markdown(markdown_table([
-        {"layer": layer} | {
-            f"{row['score']}; {row['pool']}": f"{100 * row['share'][at]:.0f} ({100 * row['whole'][at]:.0f})"
-            for row in own
-        }
-        for at, layer in enumerate(own[0]["layers"])
+        {"layer": layer} | {name: kept[layer] for name, kept in columns.items()} for layer in own[0]["layers"]
     ]))  # fmt: skip
+
+
+def _kept(row: Mapping) -> dict[int, str]:
+    """Layer -> what the tables say of it."""
+    shares = zip(row["layers"], row["share"], row["whole"], strict=True)
+    return {layer: f"{100 * share:.0f} ({100 * whole:.0f})" for layer, share, whole in shares}
 
 
 def _scores(

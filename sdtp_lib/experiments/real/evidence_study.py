@@ -68,10 +68,10 @@ def study(
     for ratio in RATIOS:
         names += [name for name in best(every, ratio, at) if name not in names]
     ranking = [row for row in every if (row["score"], row["pool"]) in names]
-    curves = kept_evidence(model, passes, layers, {}, DEEP, CURVES, (NEAR,))
-    shipped = kept_evidence(model, passes, layers, {}, DEEP, (STRONGEST,), (SHIPPED[1],))
-    shipped = [row for row in shipped if row["score"] != ORACLE]
-    return {"curves": [*curves, *shipped, *later_layers(model, passes)], "ranking": ranking}
+    followed = {*((name, NEAR) for name in (ORACLE, *map(str, CURVES))), SHIPPED}
+    curves = kept_evidence(model, passes, layers, {}, DEEP, (*CURVES, STRONGEST), (NEAR, SHIPPED[1]))
+    curves = [row for row in curves if (row["score"], row["pool"]) in followed]
+    return {"curves": [*curves, *later_layers(model, passes)], "ranking": ranking}
 
 
 def later_layers(

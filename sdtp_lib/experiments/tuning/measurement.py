@@ -52,9 +52,8 @@ def sides_of(
             shown = pool == better[score] or score == "attention"
             if shown and (score, pool) != (tuned.score, tuned.pool):
                 sides[at, f"{score}{pooling(pool)}"] = each.pruning(ways)
-        sides |= {
-            (at, name): TokenPruning(tuned.schedule, each) for name, each in ((WORDS, words), (RANDOM, RandomScorer(0)))
-        }
+        sides[at, WORDS] = TokenPruning(tuned.schedule, words)
+        sides[at, RANDOM] = TokenPruning(tuned.schedule, RandomScorer(0))
     preset = PruningSchedule.preset("paper", model.config.num_hidden_layers)
     return {**sides, ("", PAPER): TokenPruning(preset, ways["paper", 1])}
 
