@@ -165,6 +165,14 @@ def test_no_room_for_text_is_told(task):
         build(task, tokens=5)
 
 
+def test_a_question_whose_paragraph_is_too_long_is_passed_over():
+    long = [Passage(passage.title, passage.text * 9, passage.questions) for passage in PASSAGES[:2]]
+    asked = {question for passage in PASSAGES[2:] for question, _ in passage.questions}
+    records = real_records("documents_qa", long + PASSAGES[2:], 220, words_of, 999)
+    assert {record["input"] for record in records} == asked
+    assert [record["_id"].rsplit("-", 1)[1] for record in records] == [str(number) for number in range(len(records))]
+
+
 def test_what_is_not_there_is_told():
     with pytest.raises(ValueError, match="unknown task 'haystack'; known: needle, needle_multi, needle_rew"):
         real_records("haystack", PASSAGES, 100, words_of)

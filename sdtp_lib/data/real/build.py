@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from .filling import Length
+from .filling import Length, NoRoom
 from .needles import needle, needle_multi, needle_reworded
 from .passages import Passage
 from .prose import prose_nll
@@ -35,27 +35,37 @@ def real_records(
         task: a key of BUILDERS.
         passages: of `read_passages`.
         length_of: record -> tokens of its whole prompt, as the model is asked it.
-        limit: None makes COUNT; a question is asked once, so of `documents_qa` there may be fewer.
+        limit: None makes COUNT; a question is asked once, and not if its own paragraph is too long for a prompt, so of
+            `documents_qa` there may be fewer.
         seed: of everything that is drawn.
 
     Raises:
-        ValueError: for an unknown task, passages without questions where they are asked, or too short for `tokens`.
+        ValueError: for an unknown task, passages without questions where they are asked, or too short for `tokens`, or
+            if `tokens` leave no room for any record.
     """
     if task not in BUILDERS:
         raise ValueError(f"unknown task {task!r}; known: {', '.join(BUILDERS)}")
-    numbers: Sequence = range(limit or COUNT)
+    limit = limit or COUNT
+    numbers: Sequence = range(limit)
     if task == "documents_qa":
         check_questions(passages)
-        numbers = drawn_questions(passages, f"{task}-{seed}")[: limit or COUNT]
+        numbers = drawn_questions(passages, f"{task}-{seed}")
     length = Length(tokens, lambda record: length_of({"dataset": task, "_id": "", **record}))
-    records = []
-    for index, number in enumerate(numbers):
-        name = f"{task}-{tokens}-{seed}-{index}"
+    records, too_long = [], None
+    for number in numbers:
+        if len(records) == limit:
+            break
+        name = f"{task}-{tokens}-{seed}-{len(records)}"
         try:
             record = BUILDERS[task](random.Random(name), passages, length, number)
         except ValueError as error:
-            raise ValueError(f"{task} record {index}: {error}") from None
+            if task == "documents_qa" and isinstance(error, NoRoom):  # the next question may have a shorter paragraph
+                too_long = too_long or error
+                continue
+            raise ValueError(f"{task} record {len(records)}: {error}") from None
         records.append(record | {"dataset": task, "_id": name, "all_classes": None})
+    if too_long and not records:
+        raise ValueError(f"{task} record 0: {too_long}")
     return records
 
 

@@ -27,6 +27,10 @@ class Length:
     of: Callable[[dict], int]
 
 
+class NoRoom(ValueError):
+    """What is asked is longer than the whole prompt may be."""
+
+
 def fill(
     pieces: Sequence[str],
     make: Callable[[Sequence[str]], dict],
@@ -43,15 +47,16 @@ def fill(
         enough: whether a prompt that is too short is an error.
 
     Raises:
-        ValueError: if there is no room for any, or the pieces are too short for the wanted length.
+        NoRoom: if the prompt is too long without any of them.
+        ValueError: if the pieces are too short for the wanted length.
     """
 
     def fits(taken: Sequence[str]) -> bool:
         return length.of(make(taken)) <= length.tokens
 
     if not fits([]):
-        raise ValueError(f"{length.tokens} tokens leave no room for text: the question alone takes "
-                         f"{length.of(make([]))}")  # fmt: skip
+        raise NoRoom(f"{length.tokens} tokens leave no room for text: the question alone takes "
+                     f"{length.of(make([]))}")  # fmt: skip
     most = 16  # twice as many pieces until they are too many: to count the tokens of all text takes long
     while most < len(pieces) and fits(pieces[:most]):
         most *= 2
