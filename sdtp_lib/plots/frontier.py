@@ -1,8 +1,10 @@
-"""Figure of what pruning costs a real model against the FLOPs it saves, a curve for each score and kind of schedule."""
+"""Figures of what pruning costs a real model: against the FLOPs it saves, and against the layer of one cut."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+
+from matplotlib.ticker import MaxNLocator
 
 from .kinds import LATER, PAPERS
 from .style import GREY, Figure, looks, new_figure, styled
@@ -33,6 +35,32 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
     found = {name: handle for axes in panels[0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
     shown = [_entry(name, curves.values()) for name in found]
     figure.legend(found.values(), shown, loc="outside upper center", ncols=2, fontsize="small")
+    return figure
+
+
+@styled
+def layer_curves(curves: Mapping[str, Sequence[Mapping]], full: Mapping, measure: str, label: str) -> Figure:
+    """A measure against the layer of the one cut, with its 95% interval; at each point the share of tokens that stays.
+
+    Args:
+        curves: label -> rows, as `experiments.real.frontier.by_layer` gives them.
+        full: the full model's row, drawn as a band.
+        measure: of a row: `score`, `right` or `nll`.
+        label: what it is called, with its unit.
+    """
+    figure, axes = new_figure(7.2, 4.2)
+    axes.axhline(full[measure]["mean"], color=GREY, label=f"full (n {full['n']})")
+    axes.axhspan(*full[measure]["ci95"], color=GREY, alpha=0.12)
+    for (name, rows), look in zip(curves.items(), looks(curves), strict=True):
+        cells, layers = [row[measure] for row in rows], [row["layers"][0] for row in rows]
+        spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
+        means, entry = [cell["mean"] for cell in cells], _entry(name, [{name: rows}])
+        axes.errorbar(layers, means, label=entry, yerr=spread, capsize=2, elinewidth=0.8, **look | {"markersize": 8})
+        for row, layer, mean in zip(rows, layers, means, strict=True):
+            axes.annotate(f"{row['stays']:.0%}", (layer, mean), (6, 4), textcoords="offset points", size=7)
+    axes.set(xlabel="layer of the cut", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper center", ncols=2, fontsize="small")
     return figure
 
 

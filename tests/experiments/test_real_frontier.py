@@ -2,8 +2,8 @@
 
 import pytest
 
-from sdtp_lib.experiments.real.frontier import GOALS, curves, goal_table, joined, reached, stage_table
-from sdtp_lib.plots.frontier import frontier_curves
+from sdtp_lib.experiments.real.frontier import GOALS, by_layer, curves, goal_table, joined, reached, stage_table
+from sdtp_lib.plots.frontier import frontier_curves, layer_curves
 
 
 def cell(mean, difference, low, high):
@@ -69,3 +69,23 @@ def test_the_figure_has_a_panel_a_task_and_one_entry_a_curve():
     figure = frontier_curves(some, "nll", "NLL above the full model's")
     assert [axes.get_title() for axes in figure.axes] == [*some]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["attention; one cut (n 20)"]
+
+
+def cut(layer, method="attention", stays=0.3, found=80.0, **options):
+    return row(method, f"[{layer}] to {stays:.0%}", found=found, **options) | {"layers": [layer], "stays": stays}
+
+
+def test_rows_of_one_cut_go_by_layer_and_one_score_may_have_two_names():
+    several = row("bm25", "paper") | {"layers": [4, 7], "stays": None}
+    full = row("full", "none") | {"layers": [], "stays": None}
+    rows = [cut(11, "strongest"), cut(7, "tuned"), several, cut(9, task="documents_qa"), full]
+    found = by_layer(rows, "needle", 64, {"bm25": ["bm25"], "strongest": ["strongest", "tuned"]})
+    assert [*found] == ["strongest"] and [each["layers"] for each in found["strongest"]] == [[7], [11]]
+
+
+def test_the_figure_by_layer_names_what_stays_and_how_many_were_asked():
+    some = {"attention": [cut(7, stays=0.225), cut(11, found=90.0)]}
+    axes = (figure := layer_curves(some, row("full", "none", found=95.0), "score", "found, %")).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["22%", "30%"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full (n 20)", "attention (n 20)"]
+    assert [*axes.containers[0].lines[0].get_ydata()] == [80.0, 90.0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,19 @@ def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[st
 
 def _is_drawn(schedule: str) -> bool:
     return has_name(schedule) or schedule.startswith("[1] ")
+
+
+def by_layer(
+    rows: Iterable[Mapping], task: str, tokens: int, scores: Mapping[str, Collection[str]]
+) -> dict[str, list[Mapping]]:
+    """Label -> the rows of one cut that its methods have, by the layer that it is made at.
+
+    Args:
+        scores: label -> methods that are the same score, such as the one that is shipped and the one behind it.
+    """
+    cut = [row for row in rows if len(row["layers"]) == 1 and row["task"] == task and row["tokens"] == tokens]
+    found = {label: [row for row in cut if row["method"] in methods] for label, methods in scores.items()}
+    return {label: sorted(some, key=lambda row: row["layers"]) for label, some in found.items() if some}
 
 
 def goal_table(rows: Sequence[Mapping], tokens: int) -> Markdown:

@@ -40,11 +40,11 @@ def compare_methods(
             the number of tokens of a prompt in place of its digest.
 
     Returns:
-        Rows with `tokens`, `task`, `schedule`, `method` (a pruner's folder and the pooling in its name), `pruner`, `n`,
-        `samples` (the file's stem),
-        `device`, `commit`, `flops` (full / pruned, of a prefill of that many tokens), and `score`, `right` (of the
-        choices) and `nll` (per token of the answer), each `mean`, `ci95`, and for all but the full model the paired
-        `difference` to it; the full model's come first.
+        Rows with `tokens`, `task`, `schedule` (its name, or its cuts), `layers` (of its cuts), `stays` (the share that
+        one cut keeps; None of several), `method` (a pruner's folder and the pooling in its name), `pruner`, `n`,
+        `samples` (the file's stem), `device`, `commit`, `flops` (full / pruned, of a prefill of that many tokens), and
+        `score`, `right` (of the choices) and `nll` (per token of the answer), each `mean`, `ci95`, and for all but the
+        full model the paired `difference` to it; the full model's come first.
 
     Raises:
         ValueError: if a pruned result has no full one of the same model and dtype on the same prompts.
@@ -112,6 +112,8 @@ def _described(about: Mapping, task: str, n: int, config: PretrainedConfig) -> d
     designed = f", {pruner.split('/')[-1]}" if pruner else f", last {about['window']}" if about.get("window") else ""
     return {
         "tokens": tokens, "task": task, "schedule": "none" if about["method"] == "full" else name,
+        "layers": [] if about["method"] == "full" else [*schedule.layers],
+        "stays": schedule.ratios[0] if len(schedule.layers) == 1 else None,
         "method": f"{about['method']}{designed}{pooling(about['pool'])}{form}", "pruner": pruner, "n": n,
         "device": about.get("device"), "commit": about.get("commit"),
         "flops": round(flop_ratio(schedule, layers, config, tokens), 3) if schedule.layers else 1.0,
