@@ -18,7 +18,7 @@ HOME = paths.stored(paths.RESULTS)
 NAMES = [str(file.relative_to(HOME)) for file in sorted(HOME.glob("**/*.json"))]
 NOTEBOOKS = {stem: file.notebook for names, file in RESULT_FILES.items() if file.notebook for stem in expanded(names)}
 # Results of commands, which know no profile; a sweep of another profile, kept for the defect it shows.
-OTHER = {f"smollm2/tuned/latency_results_{name}.json": None for name in ("free", "fast", "fastest")}
+OTHER = {name: None for name in NAMES if "/tuned/latency_results_" in name}
 OTHER |= {name: "latency_7b" for name in NAMES if name.startswith("h200_decode/")}
 STALE = (  # made from a tree with changes, at a commit that is gone, or with other parameters
     "demo_full/pruner_ablation*", "demo_full/question_*", "demo_full/table[34]_*", "latency_cpu/prefill_float32/*",

@@ -46,8 +46,9 @@ Differences are in points of 100 with 95% intervals; one method is called better
 difference says so. Those to the full model are paired, record by record, and so are those of two methods of the real
 model's table under one schedule; others are made of both intervals as if their records were not the same, which makes
 them too wide. Shares, memory and speed have no interval: they are of the prompts or runs that each row counts, of one
-prompt where the paper's own figure shows one; a single run of a benchmark, or a single seed, decides nothing. Keys of
-files are those below `data`, of a latency file those of each length.
+prompt where the paper's own figure shows one; a single run of a benchmark, or a single seed where trainings are
+compared, decides nothing. A row that names no seeds is of one pruner, the one that is shipped. Keys of files are those
+below `data`, of a latency file those of each length.
 """
 MIXED = f"Numbers marked *{STORED.strip()}* are the repository's, the others of the last run of their profile.\n"
 

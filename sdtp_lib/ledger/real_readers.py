@@ -147,11 +147,13 @@ def flops_saved(document: Mapping) -> Finding | None:
 
 
 def _n(ours: Mapping[str, Measured]) -> str:
-    seeds = max(cell.seeds for cell in ours.values())
-    records = ", ".join(f"{TASKS[task]} {cell.n:,}" for task, cell in ours.items())
+    records = ", ".join(
+        f"{TASKS[task]} {cell.n:,}" + (f" ({cell.seeds} seeds, intervals around all)" if cell.seeds > 1 else "")
+        for task, cell in ours.items()
+    )
     trained = {prompts for cell in ours.values() for row in cell.rows if (prompts := _trained_on(row["pruner"]))}
     return "".join((
-        f"{records} records", f"; {seeds} seeds, intervals around all" if seeds > 1 else "",
+        f"{records} records",
         f"; the pruner was trained on {', '.join(map(str, sorted(trained)))} prompts" if trained else "",
     ))  # fmt: skip
 

@@ -66,7 +66,9 @@ def test_a_module_is_found_by_its_design_over_its_seeds():
     (cell,) = measured(methods_document(needle=scores), MODULE).values()
     assert (cell.seeds, cell.score.mean, cell.score.low, cell.score.high) == (2, 82.0, 78.0, 86.0)
     assert (cell.lost.mean, cell.lost.low, cell.lost.high) == (-8.0, -12.0, -4.0)
-    assert stays_close(MODULE, 9.0)(methods_document(needle=scores)).n.endswith("2 seeds, intervals around all")
+    assert stays_close(MODULE, 9.0)(methods_document(needle=scores)).n.endswith(
+        "(2 seeds, intervals around all) records"
+    )
 
 
 def test_pooled_scores_are_a_method_of_their_own():
