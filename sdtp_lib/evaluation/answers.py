@@ -15,6 +15,7 @@ from ..data.tasks import DATASETS
 from ..models.model_files import position_limit
 from ..models.workers import Workers
 from ..pruning.context import TokenPruning
+from ..pruning.scoring import must_be_shown
 from .batches import end_token, left_pad, pad_token, tokens_per_layer
 from .metrics import score
 from .prompts import build_prompt, encode, encode_answer
@@ -83,7 +84,7 @@ def score_records(
     with workers.bar(total=sum(map(len, missing)), desc=title, unit="prompt") as bar:
         for batch in missing:
             asked, ids = [records[i] for i in batch], [prompts[i][0] for i in batch]
-            if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
+            if must_be_shown(scorer := getattr(pruning, "scorer", None)):
                 known = [encode_answer(tokenizer, records[i], texts[i], chats[i]) for i in batch]
                 scorer.show(model, pruning.schedule.layers, ids, known)
             if DATASETS[asked[0]["dataset"]].weighed:

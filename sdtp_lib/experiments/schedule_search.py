@@ -26,7 +26,7 @@ from ..markdown import Markdown
 from ..models.shapes import shape_config
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PruningSchedule
-from ..pruning.scoring import Scorer
+from ..pruning.scoring import Scorer, must_be_shown
 from ..pruning.versions import with_cache
 from ..results import markdown_table
 
@@ -126,7 +126,7 @@ def sample_loss(model: PreTrainedModel, sample: Sample, pruning: TokenPruning | 
         sample: a prompt with its answer.
         pruning: a scorer with a method `show`, such as the oracle, is shown the answer first.
     """
-    if hasattr(scorer := getattr(pruning, "scorer", None), "show"):
+    if must_be_shown(scorer := getattr(pruning, "scorer", None)):
         parts = sample.input_ids.tolist()
         scorer.show(model, pruning.schedule.layers, [parts[: sample.prompt_tokens]], [parts[sample.prompt_tokens :]])
     ids, prompt = sample.input_ids.to(model.device)[None], sample.prompt_tokens

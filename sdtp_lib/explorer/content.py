@@ -19,7 +19,7 @@ from ..models.named_schedules import resolve_schedule
 from ..models.names import label
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import UNPRUNED, PruningSchedule
-from ..pruning.scoring import Scorer, ScoringContext
+from ..pruning.scoring import Scorer, ScoringContext, must_be_shown
 from ..pruning.trace import last_layers
 from ..training.saliency import token_saliency
 
@@ -102,7 +102,7 @@ def exploration(
         runs = []
         for name, scorer in scorers.items():
             bar.set_description(name)
-            if hasattr(scorer, "show"):
+            if must_be_shown(scorer):
                 scorer.show(model, schedule.layers, [ids], [wanted])
             run = _run(model, tokenizer, ids, TokenPruning(schedule, RecordingScorer(scorer)), new_tokens)
             named = {"name": name, "pruner": pruner_record(scorer, model)}

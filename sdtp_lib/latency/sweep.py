@@ -22,7 +22,7 @@ from ..models.workers import Workers
 from ..options import MODES
 from ..pruning.context import TokenPruning
 from ..pruning.schedule import PRESET_NAMES, PruningSchedule
-from ..pruning.scoring import Scorer
+from ..pruning.scoring import Scorer, check_scorer
 from .files import read_latency
 from .record import NOTES, latency_record, latency_table
 from .sweep_memory import read_memory
@@ -151,8 +151,7 @@ def _run(
     """Time every length that is not done yet; all files are rewritten after each. Then memory, where asked for."""
     schedules = {BASELINE: resolve_schedule(BASELINE, model), **schedules}
     for schedule in schedules.values():
-        if hasattr(pruner, "check"):
-            pruner.check(model.config.hidden_size, schedule.layers)
+        check_scorer(pruner, model.config.hidden_size, schedule.layers)
     sides = {name: TokenPruning(schedule, pruner) if schedule.layers else None for name, schedule in schedules.items()}
     split = {"tensor_parallel": workers.count} if workers.count > 1 else {}
     documents = workers.on_main(lambda: {

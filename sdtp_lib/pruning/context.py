@@ -17,6 +17,7 @@ from .families import ModelAdapter
 from .hooks import Session
 from .model_guards import Hook, guarded_generate, replaced
 from .refusals import check_call, check_model
+from .scoring import check_scorer
 from .settings import PruningSettings
 from .trace import PruningTrace
 
@@ -59,8 +60,7 @@ class TokenPruning(PruningSettings):
         """Prune `model` inside the `with` block; leaving it, also by an exception, leaves nothing on the model."""
         adapter = ModelAdapter.of(model)
         self.schedule.check_model(len(adapter.layers))
-        if hasattr(self.scorer, "check"):
-            self.scorer.check(adapter.hidden_size, self.schedule.layers)
+        check_scorer(self.scorer, adapter.hidden_size, self.schedule.layers)
         check_model(model, adapter, self.positions == "compact")
         hooks = adapter.decoder._forward_pre_hooks.values()
         if any(isinstance(hook, Hook) for hook in hooks):

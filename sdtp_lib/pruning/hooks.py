@@ -19,7 +19,7 @@ from .decoder_pass import ForwardPass
 from .families import ModelAdapter
 from .guarded_cache import GuardedCache, guard
 from .layer_inputs import alibi_of, layer_kwargs, positions_of
-from .scoring import ScoringContext
+from .scoring import ScoringContext, looks_at_positions, reads_ids
 from .selection import select, select_ragged
 from .settings import PruningSettings
 from .trace import PruningTrace, Stage
@@ -207,11 +207,11 @@ class Session:
     ) -> Tensor:
         """The scorer's (batch, present) scores, 0 where no token is; whether all are finite is looked at later."""
         here, positions = columns != ABSENT, (None, None)
-        if self.adapter.rotary is not None and getattr(self.pruning.scorer, "looks_at_positions", True):
+        if self.adapter.rotary is not None and looks_at_positions(self.pruning.scorer):
             compact = self.pruning.positions == "compact"
             positions = positions_of(self.adapter, forward, compact, layer, hidden, kwargs)
         alibi = None if kwargs.get("alibi") is None else alibi_of(kwargs["alibi"].to(hidden.device), columns)
-        ids = forward.ids_of(columns) if getattr(self.pruning.scorer, "reads_ids", False) else None
+        ids = forward.ids_of(columns) if reads_ids(self.pruning.scorer) else None
         context = ScoringContext(module, here, *positions, local, self.pruning.generator, alibi, columns, ids)
         self.running.forward = None  # a scorer may run layers of the model itself
         scores = self.pruning.scorer.score(layer, hidden, context).detach().float()

@@ -1,4 +1,4 @@
-"""What the engine asks of a score: the protocol of scorers, and what one may look at."""
+"""What the engine asks of a score: the protocol of scorers, what one may look at, and what one may say of itself."""
 
 from __future__ import annotations
 
@@ -40,9 +40,40 @@ class ScoringContext:
 class Scorer(Protocol):
     """Anything that scores tokens: higher is kept. The pruner and every baseline.
 
-    One that says `looks_at_positions = False` is spared the gathering of positions, and finds None in the context. One
-    with a method `show` is shown prompts and answers of every batch by `evaluation`, see `OracleScorer`.
+    What one may have besides, which the functions below ask for:
+
+    - `looks_at_positions = False`: it is spared the gathering of positions, and finds None in the context;
+    - `reads_ids = True`: it finds the tokens' ids there;
+    - `check(hidden_size, layers)`: raises ValueError if it does not fit the model;
+    - `flops(tokens)`: FLOPs of scoring so many tokens at one layer;
+    - `show(model, layers, prompts, answers)`: `evaluation` hands it every batch with its answers, see `OracleScorer`.
     """
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:
         """(batch, tokens, hidden) -> (batch, tokens)."""
+
+
+def looks_at_positions(scorer: Scorer) -> bool:
+    """Whether a scorer wants the tokens' positions; unless it says not."""
+    return getattr(scorer, "looks_at_positions", True)
+
+
+def reads_ids(scorer: Scorer) -> bool:
+    """Whether a scorer wants the tokens' ids; if it says so."""
+    return getattr(scorer, "reads_ids", False)
+
+
+def must_be_shown(scorer: Scorer | None) -> bool:
+    """Whether a scorer has to be shown the answers first, as the oracle has."""
+    return hasattr(scorer, "show")
+
+
+def check_scorer(scorer: Scorer | None, hidden_size: int, layers: tuple[int, ...]) -> None:
+    """Raise ValueError unless a scorer, if there is one, fits a model, as far as it can tell."""
+    if hasattr(scorer, "check"):
+        scorer.check(hidden_size, layers)
+
+
+def scoring_flops(scorer: Scorer, tokens: int) -> int:
+    """FLOPs of a scorer for `tokens` tokens at one layer, 0 if it does not tell them."""
+    return scorer.flops(tokens) if hasattr(scorer, "flops") else 0

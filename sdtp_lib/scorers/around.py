@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..pruning.scoring import Scorer
+from ..pruning.scoring import Scorer, check_scorer, looks_at_positions, reads_ids, scoring_flops
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,17 @@ class AroundScorer:
     @property
     def looks_at_positions(self) -> bool:
         """Whether the other scorer does."""
-        return getattr(self.scorer, "looks_at_positions", True)
+        return looks_at_positions(self.scorer)
 
     @property
     def reads_ids(self) -> bool:
         """Whether the other scorer does."""
-        return getattr(self.scorer, "reads_ids", False)
+        return reads_ids(self.scorer)
 
     def check(self, hidden_size: int, layers: tuple[int, ...]) -> None:
         """Raise ValueError unless the other scorer fits the model, as far as it can tell."""
-        if hasattr(self.scorer, "check"):
-            self.scorer.check(hidden_size, layers)
+        check_scorer(self.scorer, hidden_size, layers)
 
     def flops(self, tokens: int) -> int:
         """FLOPs of the other scorer for `tokens` tokens at one layer, 0 if it does not tell them."""
-        return self.scorer.flops(tokens) if hasattr(self.scorer, "flops") else 0
+        return scoring_flops(self.scorer, tokens)

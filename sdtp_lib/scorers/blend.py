@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..pruning.scoring import Scorer, ScoringContext
+from ..pruning.scoring import (
+    Scorer,
+    ScoringContext,
+    check_scorer,
+    looks_at_positions,
+    must_be_shown,
+    reads_ids,
+    scoring_flops,
+)
 from ..pruning.selection import places
 
 
@@ -33,18 +41,18 @@ class BlendScorer:
     def __post_init__(self):
         if not 0 <= self.share <= 1:  # also refuses NaN
             raise ValueError(f"share must be in [0, 1], got {self.share}")
-        if any(hasattr(scorer, "show") for scorer in (self.first, self.second)):
+        if any(must_be_shown(scorer) for scorer in (self.first, self.second)):
             raise ValueError("a scorer that is shown the answers cannot be blended")
 
     @property
     def looks_at_positions(self) -> bool:
         """Whether one of the two does."""
-        return any(getattr(scorer, "looks_at_positions", True) for scorer in (self.first, self.second))
+        return any(looks_at_positions(scorer) for scorer in (self.first, self.second))
 
     @property
     def reads_ids(self) -> bool:
         """Whether one of the two does."""
-        return any(getattr(scorer, "reads_ids", False) for scorer in (self.first, self.second))
+        return any(reads_ids(scorer) for scorer in (self.first, self.second))
 
     def parts(self) -> list[tuple[Scorer, float]]:
         """The scorers that have a share, with it."""
@@ -65,12 +73,11 @@ class BlendScorer:
     def check(self, hidden_size: int, layers: tuple[int, ...]) -> None:
         """Raise ValueError unless both scorers fit the model, as far as they can tell."""
         for scorer in (self.first, self.second):
-            if hasattr(scorer, "check"):
-                scorer.check(hidden_size, layers)
+            check_scorer(scorer, hidden_size, layers)
 
     def flops(self, tokens: int) -> int:
         """FLOPs of scoring `tokens` tokens at one layer, of those scorers that tell theirs."""
-        return sum(scorer.flops(tokens) for scorer, _ in self.parts() if hasattr(scorer, "flops"))
+        return sum(scoring_flops(scorer, tokens) for scorer, _ in self.parts())
 
 
 def _rank(scores: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..pruning.scoring import ScoringContext
+from ..pruning.scoring import ScoringContext, must_be_shown
 from .around import AroundScorer
 
 
@@ -31,7 +31,7 @@ class PooledScorer(AroundScorer):
 
     def __post_init__(self):
         check_width("width", self.width)
-        if hasattr(self.scorer, "show"):
+        if must_be_shown(self.scorer):
             raise ValueError("a scorer that is shown the answers cannot be pooled")
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:

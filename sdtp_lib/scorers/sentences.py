@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ..pruning.scoring import ScoringContext
+from ..pruning.scoring import ScoringContext, must_be_shown
 from .around import AroundScorer
 
 END = re.compile(r"""[.!?]["”’')\]]*$|\n""")  # in the text of a token that ends a sentence, or a line
@@ -38,7 +38,7 @@ class SentenceScorer(AroundScorer):
     def __post_init__(self):
         if not self.ends:
             raise ValueError("no token ends a sentence, so there are no sentences to keep together")
-        if hasattr(self.scorer, "show"):
+        if must_be_shown(self.scorer):
             raise ValueError("a scorer that is shown the answers cannot be taken sentence by sentence")
 
     def score(self, layer: int, hidden_states: Tensor, context: ScoringContext) -> Tensor:

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...models.dtypes import dtype_name
 from ...models.identity import pruner_record
 from ...pruning.context import TokenPruning
+from ...pruning.scoring import must_be_shown
 from ...pruning.trace import PruningTrace
 from ..batches import left_pad, pad_token, tokens_per_layer
 from ..likelihood import score_continuations
@@ -64,7 +65,7 @@ class SDTPLM(BareTokensLM):
         **options,
     ):
         check_arguments({"batch_size": batch_size, "cache": cache, **options})
-        refuse_oracle(hasattr(getattr(pruning, "scorer", None), "show"))
+        refuse_oracle(must_be_shown(getattr(pruning, "scorer", None)))
         own = tokenizer if tokenizer.pad_token_id is not None else deepcopy(tokenizer)
         super().__init__(model, tokenizer=own, backend="causal", batch_size=int(batch_size), **options)
         self.tokenizer = tokenizer  # to a copy the harness may have added a pad token that the model does not know
