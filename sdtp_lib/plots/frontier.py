@@ -39,19 +39,20 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
 
 
 @styled
-def layer_curves(curves: Mapping[str, Sequence[Mapping]], full: Mapping, measure: str, label: str) -> Figure:
+def layer_curves(curves: Mapping[str, Sequence[Mapping]], measure: str, label: str) -> Figure:
     """A measure against the layer of the one cut, with its 95% interval; at each point the share of tokens that stays.
 
     Args:
-        curves: label -> rows, as `experiments.real.frontier.by_layer` gives them.
-        full: the full model's row, drawn as a band.
+        curves: label -> rows, as `experiments.real.frontier.by_layer` gives them; the full model's is drawn as a band.
         measure: of a row: `score`, `right` or `nll`.
         label: what it is called, with its unit.
     """
     figure, axes = new_figure(7.2, 4.2)
-    axes.axhline(full[measure]["mean"], color=GREY, label=f"full (n {full['n']})")
-    axes.axhspan(*full[measure]["ci95"], color=GREY, alpha=0.12)
-    for (name, rows), look in zip(curves.items(), looks(curves), strict=True):
+    cut = {name: rows for name, rows in curves.items() if name != "full"}
+    for row in curves["full"]:
+        axes.axhline(row[measure]["mean"], color=GREY, label=f"full (n {row['n']})")
+        axes.axhspan(*row[measure]["ci95"], color=GREY, alpha=0.12)
+    for (name, rows), look in zip(cut.items(), looks(cut), strict=True):
         cells, layers = [row[measure] for row in rows], [row["layers"][0] for row in rows]
         spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
         means, entry = [cell["mean"] for cell in cells], _entry(name, [{name: rows}])

@@ -80,12 +80,13 @@ def test_rows_of_one_cut_go_by_layer_and_one_score_may_have_two_names():
     full = row("full", "none") | {"layers": [], "stays": None}
     rows = [cut(11, "strongest"), cut(7, "tuned"), several, cut(9, task="documents_qa"), full]
     found = by_layer(rows, "needle", 64, {"bm25": ["bm25"], "strongest": ["strongest", "tuned"]})
-    assert [*found] == ["strongest"] and [each["layers"] for each in found["strongest"]] == [[7], [11]]
+    assert [*found] == ["full", "strongest"] and found["full"] == [full]
+    assert [each["layers"] for each in found["strongest"]] == [[7], [11]]
 
 
 def test_the_figure_by_layer_names_what_stays_and_how_many_were_asked():
-    some = {"attention": [cut(7, stays=0.225), cut(11, found=90.0)]}
-    axes = (figure := layer_curves(some, row("full", "none", found=95.0), "score", "found, %")).axes[0]
+    some = {"full": [row("full", "none", found=95.0)], "attention": [cut(7, stays=0.225), cut(11, found=90.0)]}
+    axes = (figure := layer_curves(some, "score", "found, %")).axes[0]
     assert [text.get_text() for text in axes.texts] == ["22%", "30%"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full (n 20)", "attention (n 20)"]
     assert [*axes.containers[0].lines[0].get_ydata()] == [80.0, 90.0]

@@ -70,14 +70,17 @@ def _is_drawn(schedule: str) -> bool:
 def by_layer(
     rows: Iterable[Mapping], task: str, tokens: int, scores: Mapping[str, Collection[str]]
 ) -> dict[str, list[Mapping]]:
-    """Label -> the rows of one cut that its methods have, by the layer that it is made at.
+    """Label -> the rows of one cut that its methods have, by the layer that it is made at; first `full`, without one.
 
     Args:
         scores: label -> methods that are the same score, such as the one that is shipped and the one behind it.
     """
-    cut = [row for row in rows if len(row["layers"]) == 1 and row["task"] == task and row["tokens"] == tokens]
-    found = {label: [row for row in cut if row["method"] in methods] for label, methods in scores.items()}
-    return {label: sorted(some, key=lambda row: row["layers"]) for label, some in found.items() if some}
+    asked = [row for row in rows if row["task"] == task and row["tokens"] == tokens]
+    found = {"full": [row for row in asked if row["method"] == "full"]}
+    for label, methods in scores.items():
+        own = [row for row in asked if len(row["layers"]) == 1 and row["method"] in methods]
+        found |= {label: sorted(own, key=lambda row: row["layers"])} if own else {}
+    return found
 
 
 def goal_table(rows: Sequence[Mapping], tokens: int) -> Markdown:
