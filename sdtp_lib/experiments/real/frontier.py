@@ -84,13 +84,17 @@ def by_layer(
 
 
 def goal_table(rows: Sequence[Mapping], tokens: int) -> Markdown:
-    """Every method under the schedules of the goals: each measure, its goal, and whether the goal is reached."""
+    """Every method under the schedules of the goals: each measure, its goal, and whether the goal is reached.
+
+    A method that was asked none of TASKS has no row; what else it was asked is judged too.
+    """
     table = []
     for name, goal in GOALS.items():
         own = [row for row in rows if row["schedule"] == name and row["tokens"] == tokens]
         for method in dict.fromkeys(row["method"] for row in own):
             by_task = {row["task"]: row for row in own if row["method"] == method}
-            table.append(_judged(name, goal, method, by_task))
+            if not by_task.keys().isdisjoint(TASKS):
+                table.append(_judged(name, goal, method, by_task))
     return Markdown(markdown_table(table))
 
 
