@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import mode
 
 from matplotlib.ticker import MaxNLocator
 
@@ -40,7 +41,7 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
 
 @styled
 def layer_curves(curves: Mapping[str, Sequence[Mapping]], measure: str, label: str) -> Figure:
-    """A measure against the layer of the one cut, with its 95% interval; at each point the share of tokens that stays.
+    """A measure against the layer of the one cut, with its 95% interval; a share of tokens unlike most is named.
 
     Args:
         curves: label -> rows, as `experiments.real.frontier.by_layer` gives them; the full model's is drawn as a band.
@@ -49,6 +50,7 @@ def layer_curves(curves: Mapping[str, Sequence[Mapping]], measure: str, label: s
     """
     figure, axes = new_figure(7.2, 4.2)
     cut = {name: rows for name, rows in curves.items() if name != "full"}
+    shares = [f"{row['stays']:.0%}" for rows in cut.values() for row in rows]
     for row in curves["full"]:
         axes.axhline(row[measure]["mean"], color=GREY, label=f"full (n {row['n']})")
         axes.axhspan(*row[measure]["ci95"], color=GREY, alpha=0.12)
@@ -58,8 +60,10 @@ def layer_curves(curves: Mapping[str, Sequence[Mapping]], measure: str, label: s
         means, entry = [cell["mean"] for cell in cells], _entry(name, [{name: rows}])
         axes.errorbar(layers, means, label=entry, yerr=spread, capsize=2, elinewidth=0.8, **look | {"markersize": 8})
         for row, layer, mean in zip(rows, layers, means, strict=True):
-            axes.annotate(f"{row['stays']:.0%}", (layer, mean), (6, 4), textcoords="offset points", size=7)
-    axes.set(xlabel="layer of the cut", ylabel=label)
+            if (share := f"{row['stays']:.0%}") != mode(shares):
+                axes.annotate(share, (layer, mean), (8, -3), textcoords="offset points", size=8)
+    title = f"{mode(shares)} of the tokens stay where nothing else is said"
+    axes.set(xlabel="layer of the cut", ylabel=label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2, fontsize="small")
     return figure

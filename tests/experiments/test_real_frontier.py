@@ -85,8 +85,9 @@ def test_rows_of_one_cut_go_by_layer_and_one_score_may_have_two_names():
 
 
 def test_the_figure_by_layer_names_what_stays_and_how_many_were_asked():
-    some = {"full": [row("full", "none", found=95.0)], "attention": [cut(7, stays=0.225), cut(11, found=90.0)]}
+    full, points = row("full", "none", found=95.0), [cut(7, stays=0.225), cut(11, found=90.0), cut(13)]
+    some = {"full": [full], "attention": points}
     axes = (figure := layer_curves(some, "score", "found, %")).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["22%", "30%"]
+    assert [text.get_text() for text in axes.texts] == ["22%"] and axes.get_title().startswith("30% of the tokens stay")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full (n 20)", "attention (n 20)"]
-    assert [*axes.containers[0].lines[0].get_ydata()] == [80.0, 90.0]
+    assert [*axes.containers[0].lines[0].get_ydata()] == [80.0, 90.0, 80.0]

@@ -229,3 +229,7 @@ def test_a_schedule_of_a_shipped_pruner_goes_by_its_own_name(tmp_path, monkeypat
     write(tmp_path, "some", "sdtp", [1.0] * 4, schedule=own.to_dict(), pool="sentences", pruner={"name": "m/tuned"})
     _, pruned = compare_methods(read_runs(tmp_path), CONFIG)
     assert (pruned["schedule"], pruned["method"]) == ("fast", "sdtp, tuned, by sentences")
+
+
+def test_a_row_that_was_ended_on_another_device_names_no_third_one():
+    assert stored_methods._devices([{"device": "a GPU and a CPU"}, {"device": "a CPU"}]) == ["a GPU", "a CPU"]

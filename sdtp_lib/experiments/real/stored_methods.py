@@ -85,7 +85,7 @@ def store_methods(
     if source:
         about["weights"] = f"{source['model']}, {source['weights']}"
     rows = with_pairs(in_order(full.rows + rows), kept.samples | new)
-    about |= {key: _different([row[key] for row in rows]) for key in ("device", "commit")}  # full model's rows included
+    about |= {"device": _different(_devices(rows)), "commit": _different([row["commit"] for row in rows])}
     files = {
         Path(output, JSON): (json.dumps({"metadata": about, "data": rows}, indent=2) + "\n").encode(),
         Path(output, PAGE): methods_page(rows, about).encode(),
@@ -97,7 +97,7 @@ def store_methods(
 
 def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
     """The Markdown page: a table for every task and length that has rows."""
-    devices = " and ".join(sorted({row["device"] for row in rows}))
+    devices = " and ".join(sorted(_devices(rows)))
     dtypes = about["dtype"] if isinstance(about["dtype"], list) else [about["dtype"]]
     title = f"{about.get('weights', about['model'])}, computed in {' and '.join(dtypes)}"
     parts = [HEAD.format(title=title, devices=devices), *([about["note"] + "\n"] if about["note"] else [])]
@@ -106,6 +106,11 @@ def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
             if any(row["tokens"] == tokens and row["task"] == task for row in rows):
                 parts.append(f"## {TITLES.get(task, task)}, {tokens:,} tokens\n\n{methods_table(rows, task, tokens)}\n")
     return "\n".join(parts)
+
+
+def _devices(rows: Sequence[Mapping]) -> list[str]:
+    """What the rows ran on, each once; one that was begun on one device and ended on another names both."""
+    return list(dict.fromkeys(device for row in rows for device in row["device"].split(" and ")))
 
 
 def _different(values: Sequence[Any]) -> Any:
