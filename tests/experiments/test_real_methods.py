@@ -8,7 +8,7 @@ import pytest
 from transformers import LlamaConfig
 
 from sdtp_lib.experiments.real.methods import compare_methods, methods_table, read_runs
-from sdtp_lib.experiments.real.stored_methods import store_methods
+from sdtp_lib.experiments.real.stored_methods import _devices, store_methods
 from sdtp_lib.pruning.schedule import PruningSchedule
 
 CONFIG = LlamaConfig(num_hidden_layers=30, hidden_size=64, intermediate_size=128, num_attention_heads=4)
@@ -232,4 +232,4 @@ def test_a_schedule_of_a_shipped_pruner_goes_by_its_own_name(tmp_path, monkeypat
 
 
 def test_a_row_that_was_ended_on_another_device_names_no_third_one():
-    assert stored_methods._devices([{"device": "a GPU and a CPU"}, {"device": "a CPU"}]) == ["a GPU", "a CPU"]
+    assert _devices([{"device": "a GPU and a CPU"}, {"device": "a CPU"}]) == ["a GPU", "a CPU"]
