@@ -14,6 +14,12 @@ from ...results import markdown_table
 from .methods import has_name
 
 TASKS = ("needle", "documents_qa")
+# Label -> methods that are the same score: the one that is shipped is the strongest head's.
+SCORES = {
+    "strongest, by sentences": ("strongest, by sentences", "sdtp, tuned, by sentences"),
+    "attention, pooled over 7": ("attention, pooled over 7",),
+    "bm25": ("bm25",),
+}
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,12 @@ def _is_drawn(schedule: str) -> bool:
 
 
 def by_layer(
-    rows: Iterable[Mapping], task: str, tokens: int, scores: Mapping[str, Collection[str]]
+    rows: Iterable[Mapping], task: str, tokens: int, scores: Mapping[str, Collection[str]] = SCORES
 ) -> dict[str, list[Mapping]]:
     """Label -> the rows of one cut that its methods have, by the layer that it is made at; first `full`, without one.
 
     Args:
-        scores: label -> methods that are the same score, such as the one that is shipped and the one behind it.
+        scores: label -> methods that are the same score.
     """
     asked = [row for row in rows if row["task"] == task and row["tokens"] == tokens]
     found = {"full": [row for row in asked if row["method"] == "full"]}
