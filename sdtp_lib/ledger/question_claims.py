@@ -126,7 +126,7 @@ BEYOND = (
     Claim(
         "Dense", "reading the question beats the paper's module and untrained scores (toy: keep07)", "-",
         notebook("10"),
-        (("methods", _on_real("{}", ATTENTION, "recency", "random")), ("question_curves", dense)),
+        (("methods", _on_real("{}", ATTENTION, "recency", "norm", "random")), ("question_curves", dense)),
     ),
     Claim(
         "Dense, pooled", "the same with every score pooled over neighbours (toy: keep07)", "-",
