@@ -8,7 +8,7 @@ from pathlib import Path
 # Names in JSON and columns in Markdown that hold a time, what is computed from one, or memory; and which code it was.
 TIMED = re.compile(
     r".*seconds|spread|speedup|share_of_limit|memory_gb|prefill|total|.* x|hooks|scoring|time|commit|code_digest"
-    r"|end2end|.*\(s\)|.* / limit|Peak GB"
+    r"|end2end|.*\(s\)|.* / estimate|Peak GB"
 )
 KINDS = (".json", ".jsonl", ".md")
 COME_TO = re.compile(r"- (\S+ pays from|Seconds grow).*")  # lines that say what the times come to

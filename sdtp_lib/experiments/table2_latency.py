@@ -44,7 +44,7 @@ def speedup_against_paper(document: dict, mode: str) -> Markdown:
 
 
 def draw(documents: Mapping[str, dict], part: str, profile: str) -> Markdown:
-    """Seconds, speedups and their share of the limit of a sweep, drawn into the profile's figures.
+    """Seconds, speedups and their share of the estimate of a sweep, drawn into the profile's figures.
 
     Args:
         documents: schedule -> latency document.

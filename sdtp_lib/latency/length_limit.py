@@ -2,7 +2,7 @@
 
 A product of a few rows reads, and on some CPUs repacks, the same weights as one of many, and a layer's operations are
 launched whatever their size. So a short prompt runs at a lower rate than a long one, pruned or not, and a schedule that
-leaves few tokens cannot reach the ratio of FLOPs. This limit takes each layer for a layer of the full model with as
+leaves few tokens cannot reach the ratio of FLOPs. This estimate takes each layer for a layer of the full model with as
 many tokens, from the times that the same sweep measured at shorter prompts; what is missing to it is pruning's own.
 """
 
@@ -38,9 +38,9 @@ def expected_seconds(full: Mapping[int, float], lengths: Sequence[int]) -> float
 
 
 def length_table(documents: Mapping[str, Mapping]) -> Markdown:
-    """Speedups of a sweep beside both limits, a row for each schedule and length.
+    """Speedups of a sweep beside both estimates, a row for each schedule and length.
 
-    Where most layers have fewer tokens than the shortest prompt measured, the second limit is left open.
+    Where most layers have fewer tokens than the shortest prompt measured, the second is left open.
 
     Args:
         documents: label -> latency document, each with its baseline at several lengths.
@@ -55,7 +55,7 @@ def length_table(documents: Mapping[str, Mapping]) -> Markdown:
             allowed = full[tokens] / expected_seconds(full, kept) if known else None
             rows.append({
                 "tokens": tokens, "schedule": name, "speedup": gain,
-                "limit, FLOPs": lookup(record, "limit", "prefill_causal"), "limit, full model's times": allowed,
+                "estimate, FLOPs": lookup(record, "limit", "prefill_causal"), "estimate, full model's times": allowed,
                 "of FLOPs, %": 100 * lookup(record, "share_of_limit", "prefill"),
                 "of times, %": 100 * gain / allowed if allowed else None,
             })  # fmt: skip

@@ -20,9 +20,9 @@ NOTES = {
     "on a CPU what a fresh process held during the prefill (memory.resident_peaks), null where that was not asked for",
     "kv_cache_bytes": "read from the cache after the prefill; kv_reduction is the share of keys saved over all layers",
     "flops": "analytic, causal attention, a multiply-add as 2, logits of one token; ratio is sdtp / baseline",
-    "limit": "speedup that the schedule allows: of the prefill full / pruned FLOPs, attention causal or dense; end to "
-    "end from the full model's measured seconds, its prefill by causal FLOPs, decode steps by the bytes of weights and "
-    "cache read once; share_of_limit is measured / limit, the prefill's causal",
+    "limit": "an estimate of the speedup, which can be exceeded: of the prefill full / pruned FLOPs, attention causal "
+    "or dense; end to end from the full model's measured seconds, its prefill by causal FLOPs, decode steps by the "
+    "bytes of weights and cache read once; share_of_limit is measured / limit, the prefill's causal",
 }
 
 

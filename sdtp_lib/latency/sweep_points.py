@@ -36,8 +36,8 @@ COLUMNS = {  # column -> keys in the record of one length
     "Pruned total (s)": ("sdtp", "total_latency_seconds"),
     "Prefill x": ("speedup", "prefill"),
     "End2End x": ("speedup", "total"),
-    "Prefill / limit": ("share_of_limit", "prefill"),
-    "End2End / limit": ("share_of_limit", "end2end"),
+    "Prefill / estimate": ("share_of_limit", "prefill"),
+    "End2End / estimate": ("share_of_limit", "end2end"),
     "KV reduction": ("kv_reduction",),
 }
 NOTE = """

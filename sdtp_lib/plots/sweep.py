@@ -1,4 +1,4 @@
-"""Figures of a latency sweep against prompt length: seconds, speedup and its limit, memory, hooks."""
+"""Figures of a latency sweep against prompt length: seconds, speedup and its estimate, memory, hooks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT_NAMES = {
 }
 HOOKS = ("scoring", "selecting", "gathering", "telling")
 LEGEND_WIDTH, LEGEND_HANDLE = 105, 7  # in letters
-LAST = ("limit", "paper")  # in the legend
+LAST = ("estimate", "paper")  # in the legend
 LOG_TICKS = (1, 2, 3, 4, 5, 7)
 
 
@@ -56,11 +56,11 @@ def latency(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
 
 @styled
 def speedup(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
-    """Speedup against prompt length, its limits, where it breaks even (see `break_even`), and the paper's points.
+    """Speedup against prompt length, its estimates, where it breaks even (see `break_even`), and the paper's points.
 
     Args:
         documents: label -> latency document of a sweep.
-        part: prefill, decode or total; a decode has neither limit nor paper's points.
+        part: prefill, decode or total; a decode has neither estimate nor paper's points.
     """
     figure, axes = new_figure(7.5, 4.2)
     lengths, limits, breaks = set(), {}, []
@@ -75,7 +75,7 @@ def speedup(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
             axes.plot(found.tokens, 1, "|", markersize=13, markeredgewidth=2.5, color=style["color"], zorder=3)
         breaks += [f"{name} {found.short}"] if found.short else []
     for limit, dashes in limits.items():
-        axes.plot([], [], color=GREY, linestyle=dashes, linewidth=1.1, label=f"limit: {LIMIT_NAMES[limit]}")
+        axes.plot([], [], color=GREY, linestyle=dashes, linewidth=1.1, label=f"estimate: {LIMIT_NAMES[limit]}")
     theirs = _paper(axes, {"SDTP, r = 0.9": f"{PAPER[part]} x"} if part in PAPER else {})
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(ylabel=f"{PARTS[part]} speedup (x)")
@@ -96,7 +96,7 @@ def limit_share(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
     for (name, document), style in zip(documents.items(), looks(documents), strict=True):
         lengths |= _line(axes, series(document, "share_of_limit", PAPER[part]), label=name, **style)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(ylabel=f"{PARTS[part]} speedup / its limit\n({LIMIT_NAMES[LIMITS[part][0]]})")
+    axes.set(ylabel=f"{PARTS[part]} speedup / its estimate\n({LIMIT_NAMES[LIMITS[part][0]]})")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     return _finish(figure, axes, lengths)
 

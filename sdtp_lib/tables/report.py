@@ -82,7 +82,7 @@ def scores_table(found: Mapping[str, dict]) -> Markdown:
 
 
 def table2_beside_paper(document: Mapping) -> Markdown:
-    """Table 2 beside a latency document, see `tables.table2.table2_rows`: speedups, limits and FLOPs pruned / full."""
+    """Table 2 beside a latency document, see `tables.table2.table2_rows`: speedups, estimates, FLOPs pruned / full."""
     return Markdown(results.markdown_table(table2_rows(document), digits=2))
 
 

@@ -30,11 +30,11 @@ COLUMNS = {  # column -> keys in the record of one length; {side} is baseline or
     "Prefill TFLOPs": ("flops", "{side}"),
     "End2End TFLOPs": ("flops_end2end", "{side}"),
     "FLOP ratio": ("flops", "ratio"),
-    "Prefill / limit": ("share_of_limit", "prefill"),
-    "End2End / limit": ("share_of_limit", "end2end"),
+    "Prefill / estimate": ("share_of_limit", "prefill"),
+    "End2End / estimate": ("share_of_limit", "end2end"),
 }
 SCALE = {"KV reduction %": 100.0, "Prefill TFLOPs": 1e-12, "End2End TFLOPs": 1e-12}
-DECODE_COLUMNS = ("Decode (s)", "Total (s)", "End2End x", "End2End TFLOPs", "End2End / limit")
+DECODE_COLUMNS = ("Decode (s)", "Total (s)", "End2End x", "End2End TFLOPs", "End2End / estimate")
 PARTS = {"prefill": {"prefill": "prefill"}, "end2end": {"prefill": "prefill", "total": "end to end"}}  # by mode
 
 
@@ -56,8 +56,8 @@ def latency_table(
         baseline, sdtp09, sdtp08, sdtp07: latency files of the full model and of keep ratios 0.9, 0.8 and 0.7.
         mode: `prefill` leaves the decode's columns out.
         lengths: prompt lengths in tokens; by default all of the baseline's file.
-        output: Markdown file to write; below its table stand limits, break-even lengths and exponents, the latter two
-            from every length that the files hold.
+        output: Markdown file to write; below its table stand estimates, break-even lengths and exponents, the latter
+            two from every length that the files hold.
 
     Returns:
         Length, Method and COLUMNS, numbers unrounded; NaN where a length failed or nothing was measured.
@@ -119,7 +119,7 @@ def table2_rows(document: Mapping) -> list[dict]:
                 "Part": "prefill" if part == "prefill" else "end to end",
                 "Speedup, paper": paper.TABLE2[theirs][f"{part} x"],
                 "Speedup, ours": lookup(record, "speedup", key),
-                "Limit, ours": lookup(record, "limit", limit),
+                "Estimate, ours": lookup(record, "limit", limit),
                 "FLOP ratio, paper": ratios["paper: ratio"],
                 "its formula": ratios["formula: ratio"],
                 "counted for its shape": ratios["ours, causal: ratio"],
@@ -154,8 +154,8 @@ def _what(metadata: Mapping, mode: str) -> list[str]:
         "- A speedup compares with the full model timed in turns with that schedule, not with the baseline's row.",
         f"- FLOPs are counted, not measured; the ratio is pruned / full, {end}.",
         "- Peak GB, model included: on a GPU what was allocated; on a CPU what a fresh process held in the prefill.",
-        "- / limit: measured over what the schedule allows. Prefill: full / pruned FLOPs, attention causal; more than "
-        "1 is possible where the backend computes it densely, or where it costs more time than its FLOPs.",
+        "- / estimate: measured over what is estimated. Prefill: full / pruned FLOPs, attention causal; more can be "
+        "gained where the backend computes it densely, or where it costs more time than its FLOPs.",
     ]
     if mode == "end2end":
         notes[-1] += (
@@ -166,7 +166,7 @@ def _what(metadata: Mapping, mode: str) -> list[str]:
 
 
 def _limits(documents: Mapping[str, dict], mode: str, lengths: Sequence[int]) -> list[str]:
-    """A note per schedule with its limits at every length of the table."""
+    """A note per schedule with its estimates at every length of the table."""
     notes, end2end = [], mode == "end2end"
     for method, document in documents.items():
         causal, dense, whole = (
@@ -179,7 +179,7 @@ def _limits(documents: Mapping[str, dict], mode: str, lengths: Sequence[int]) ->
             parts.append(text + (f", end to end {whole[length]:.2f}x" if end2end and length in whole else ""))
         if parts:
             notes.append(
-                f"- Limits of {method}, causal prefill{' and end to end' if end2end else ''}: {'; '.join(parts)}."
+                f"- Estimates for {method}, causal prefill{' and end to end' if end2end else ''}: {'; '.join(parts)}."
             )
     return notes
 

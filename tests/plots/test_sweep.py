@@ -35,7 +35,7 @@ def test_speedup_shows_measured_limits_and_the_papers_points():
     shown = lines(figure)
     assert shown["keep09"] == [[512, 1024], [1.25 + 512 / 8192, 1.25 + 1024 / 8192]]
     assert shown[f"{PAPER}, SDTP, r = 0.9"][1][-1] == 2.15
-    assert {"limit: FLOPs, causal attention", "limit: FLOPs, dense attention"} <= shown.keys()
+    assert {"estimate: FLOPs, causal attention", "estimate: FLOPs, dense attention"} <= shown.keys()
     assert dashed(figure) == [[2.5, 2.5]] * 3
     assert dashed(figure, "-")[1] == pytest.approx([1 / (0.5 - 512e-6), 1 / (0.5 - 1024e-6)])
     total = plots.speedup(documents(), "total")
@@ -44,7 +44,7 @@ def test_speedup_shows_measured_limits_and_the_papers_points():
 
 def test_speedup_of_files_without_limits_still_shows_the_prefills():
     assert dashed(plots.speedup(documents(limits=False)), "-")[1] == pytest.approx([2.0, 2.0], abs=0.01)
-    assert "limit: FLOPs, dense attention" not in lines(plots.speedup(documents(limits=False)))
+    assert "estimate: FLOPs, dense attention" not in lines(plots.speedup(documents(limits=False)))
     assert not any(label.startswith("limit") for label in lines(plots.speedup(documents(limits=False), "total")))
 
 

@@ -39,8 +39,8 @@ def test_latency_table_has_a_row_per_length_and_method_and_speedups_of_each_file
     assert first["KV reduction %"] == pytest.approx(32.5) and first["Peak GB"] == 8.0
     assert first["Prefill TFLOPs"] == 1.0 and first["End2End TFLOPs"] == 2.0
     assert first["FLOP ratio"] == pytest.approx(0.6 - 512e-6), "end to end counts its own FLOPs"
-    assert first["Prefill / limit"] == pytest.approx(first["Prefill x"] * (0.5 - 512e-6))
-    assert first["End2End / limit"] == pytest.approx(first["End2End x"] / 1.25)
+    assert first["Prefill / estimate"] == pytest.approx(first["Prefill x"] * (0.5 - 512e-6))
+    assert first["End2End / estimate"] == pytest.approx(first["End2End x"] / 1.25)
     baseline = row(table, 512, "baseline")
     assert baseline["Prefill (s)"] == 0.5, "baseline rows come from the baseline's file"
     assert (
@@ -66,13 +66,13 @@ def test_notes_give_limits_break_even_and_growth(tmp_path):
     edit(files["sdtp08"], lambda document: document["results"]["512"]["sdtp"].update(apart))
     table2.latency_table(**files, lengths=[1024], output=tmp_path / "t.md")
     text = (tmp_path / "t.md").read_text()
-    assert "- Limits of keep09, causal prefill and end to end: 1024: 2.00x (dense 2.50x), end to end 1.25x." in text
+    assert "- Estimates for keep09, causal prefill and end to end: 1024: 2.00x (dense 2.50x), end to end 1.25x." in text
     assert "- keep08 pays from: prefill about 560 tokens (interpolated between 512, 0.90x, and 1024, 2.12x); " in text
     assert "baseline prefill 1.00, end to end 0.19; keep09 prefill" in text
-    assert "- / limit:" in text and "Amdahl" in text
+    assert "- / estimate:" in text and "Amdahl" in text
     table2.latency_table(**files, mode="prefill", output=tmp_path / "t.md")
     text = (tmp_path / "t.md").read_text()
-    assert "end to end" not in text.lower() and "- Limits of keep07, causal prefill: 512: 2.00x (dense" in text
+    assert "end to end" not in text.lower() and "- Estimates for keep07, causal prefill: 512: 2.00x (dense" in text
 
 
 @pytest.mark.parametrize("mode", ["prefill", "end2end"])
@@ -81,10 +81,10 @@ def test_files_from_before_there_were_limits_are_read(tmp_path, mode):
         table2.latency_table(**write_sweep(tmp_path / str(limits), limits=limits), mode=mode, output=tmp_path / "t.md")
         for limits in (True, False)
     )
-    assert "- Limits of keep09, causal prefill" in (tmp_path / "t.md").read_text()
-    end2end = ["End2End / limit"] if mode == "end2end" else []
-    assert old["Prefill / limit"].tolist() == pytest.approx(new["Prefill / limit"].tolist(), nan_ok=True)
-    assert old.drop(columns=["Prefill / limit", *end2end]).equals(new.drop(columns=["Prefill / limit", *end2end]))
+    assert "- Estimates for keep09, causal prefill" in (tmp_path / "t.md").read_text()
+    end2end = ["End2End / estimate"] if mode == "end2end" else []
+    assert old["Prefill / estimate"].tolist() == pytest.approx(new["Prefill / estimate"].tolist(), nan_ok=True)
+    assert old.drop(columns=["Prefill / estimate", *end2end]).equals(new.drop(columns=["Prefill / estimate", *end2end]))
     assert old[end2end].isna().all().all()
     assert report.table2_beside_paper(latency_document("keep09", limits=False))
 
