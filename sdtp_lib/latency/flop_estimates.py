@@ -1,4 +1,4 @@
-"""How much faster fewer FLOPs and bytes allow a model to be, and Table 2's FLOPs: printed, recomputed and ours."""
+"""How much faster fewer FLOPs and bytes would make a model, and Table 2's FLOPs: printed, recomputed and ours."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def end2end_limit(
     config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new_tokens: int, prefill_seconds: float,
     decode_seconds: float, dtype: torch.dtype,
 ) -> float:  # fmt: skip
-    """End-to-end speedup that the smaller prefill and cache allow (Amdahl), from measured times of the full model.
+    """Estimate of the end-to-end speedup by prefill and cache (Amdahl), from measured times of the full model.
 
     (P + D) / (P / prefill_limit + D * pruned / full), where pruned and full are the bytes that the decode steps move:
     weights + keys and values (`decode_bytes`). Assumes causal attention, that the prefill is bound by FLOPs, and a

@@ -69,7 +69,7 @@ def _flops(config: PretrainedConfig, schedule: PruningSchedule, tokens: int, new
 
 
 def _limit(config: PretrainedConfig, schedule: PruningSchedule, run: Run, baseline: dict) -> dict[str, float | None]:
-    """Speedups that the schedule allows; end to end None without a decode.
+    """Estimates of the speedup; end to end None without a decode.
 
     Args:
         run: one of the full model.

@@ -47,8 +47,8 @@ difference says so. Those to the full model are paired, record by record, and so
 model's table under one schedule; others are made of both intervals as if their records were not the same, which makes
 them too wide. Shares, memory and speed have no interval: they are of the prompts or runs that each row counts, of one
 prompt where the paper's own figure shows one; a single run of a benchmark, or a single seed where trainings are
-compared, decides nothing. A row that names no seeds is of one pruner, the one that is shipped. Keys of files are those
-below `data`, of a latency file those of each length.
+compared, decides nothing. What SmolLM2-135M's trained pruners score is of those that are shipped, one training each,
+unless seeds are named. Keys of files are those below `data`, of a latency file those of each length.
 """
 MIXED = f"Numbers marked *{STORED.strip()}* are the repository's, the others of the last run of their profile.\n"
 

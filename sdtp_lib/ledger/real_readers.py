@@ -47,10 +47,11 @@ class Measured:
     lost: Interval
     rows: Sequence[Mapping]
 
-    @property
-    def n(self) -> int:
-        """Records of each row."""
-        return self.rows[0]["n"]
+    def n(self, *others: Measured) -> str:
+        """On how many records it and its differences to others are: `384`, or `368 to 384`."""
+        pairs = [pair for other in others for pair in self._pairs(other) if pair]
+        found = [row["n"] for row in self.rows] + [pair["score"].get("n", self.rows[0]["n"]) for pair in pairs]
+        return " to ".join(f"{n:,}" for n in sorted({min(found), max(found)}))
 
     @property
     def seeds(self) -> int:
@@ -59,10 +60,13 @@ class Measured:
 
     def over(self, other: Measured) -> Interval:
         """How much higher it scores, record by record where the table has both paired, seeds with seeds."""
-        pairs = [row.get("over", {}).get(each.get("samples")) for row in self.rows for each in other.rows]
+        pairs = self._pairs(other)
         if not all(pairs):
             return self.score.over(other.score)
         return Interval.around(Interval.of(pair["score"]) for pair in pairs)
+
+    def _pairs(self, other: Measured) -> list[Mapping | None]:
+        return [row.get("over", {}).get(each.get("samples")) for row in self.rows for each in other.rows]
 
 
 MODULE = Arm("sdtp", design="paper", shown="SDTP")
@@ -126,7 +130,8 @@ def is_better(arm: Arm, *others: Arm) -> Reader:
                 said[task].append(f"{gap} over {other}")
         texts = [f"{TASKS[task]} {cell.score.mean:.1f}: {', '.join(said[task])}" for task, cell in ours.items()]
         chance = _chance(document, ours, arm, *others)
-        return Finding("; ".join(texts), Status.of_all(statuses), _n(ours), chance, _key(arm, *others))
+        n = _n(ours, *theirs.values())
+        return Finding("; ".join(texts), Status.of_all(statuses), n, chance, _key(arm, *others))
 
     return read
 
@@ -146,9 +151,10 @@ def flops_saved(document: Mapping) -> Finding | None:
     return Finding(text, Status.of(row["flops"] > 1), key="flops")
 
 
-def _n(ours: Mapping[str, Measured]) -> str:
+def _n(ours: Mapping[str, Measured], *theirs: Mapping[str, Measured]) -> str:
     records = ", ".join(
-        f"{TASKS[task]} {cell.n:,}" + (f" ({cell.seeds} seeds, intervals around all)" if cell.seeds > 1 else "")
+        f"{TASKS[task]} {cell.n(*(found[task] for found in theirs))}"
+        + (f" ({cell.seeds} seeds, intervals around all)" if cell.seeds > 1 else "")
         for task, cell in ours.items()
     )
     trained = {prompts for cell in ours.values() for row in cell.rows if (prompts := _trained_on(row["pruner"]))}

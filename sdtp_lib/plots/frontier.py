@@ -44,24 +44,30 @@ def layer_curves(curves: Mapping[str, Sequence[Mapping]], measure: str, label: s
     """A measure against the layer of the one cut, with its 95% interval; a share of tokens unlike most is named.
 
     Args:
-        curves: label -> rows, as `experiments.real.frontier.by_layer` gives them; the full model's is drawn as a band.
+        curves: label -> rows, as `experiments.real.frontier.by_layer` gives them; the full model's is drawn as a band,
+            of all its records, also where a row has fewer.
         measure: of a row: `score`, `right` or `nll`.
         label: what it is called, with its unit.
+
+    Raises:
+        ValueError: if there is no row of one cut.
     """
     figure, axes = new_figure(7.2, 4.2)
     cut = {name: rows for name, rows in curves.items() if name != "full"}
+    if not cut:
+        raise ValueError("there is no row of one cut to draw")
     shares = [f"{row['stays']:.0%}" for rows in cut.values() for row in rows]
     for row in curves["full"]:
         axes.axhline(row[measure]["mean"], color=GREY, label=f"full (n {row['n']})")
         axes.axhspan(*row[measure]["ci95"], color=GREY, alpha=0.12)
-    for (name, rows), look in zip(cut.items(), looks(cut), strict=True):
+    for number, ((name, rows), look) in enumerate(zip(cut.items(), looks(cut), strict=True)):
         cells, layers = [row[measure] for row in rows], [row["layers"][0] for row in rows]
         spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
         means, entry = [cell["mean"] for cell in cells], _entry(name, [{name: rows}])
         axes.errorbar(layers, means, label=entry, yerr=spread, capsize=2, elinewidth=0.8, **look | {"markersize": 8})
         for row, layer, mean in zip(rows, layers, means, strict=True):
             if (share := f"{row['stays']:.0%}") != mode(shares):
-                axes.annotate(share, (layer, mean), (8, -3), textcoords="offset points", size=8)
+                axes.annotate(share, (layer, mean), (8, 4 - 12 * number), textcoords="offset points", size=8)
     title = f"{mode(shares)} of the tokens stay where nothing else is said"
     axes.set(xlabel="layer of the cut", ylabel=label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -85,7 +85,7 @@ def speedup(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
 
 @styled
 def limit_share(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
-    """Measured speedup as a share of what the schedule allows, against prompt length.
+    """Measured speedup as a share of its estimate, against prompt length.
 
     Args:
         documents: label -> latency document of a sweep.

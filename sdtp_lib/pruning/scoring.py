@@ -45,7 +45,8 @@ class Scorer(Protocol):
     - `looks_at_positions = False`: it is spared the gathering of positions, and finds None in the context;
     - `reads_ids = True`: it finds the tokens' ids there;
     - `check(hidden_size, layers)`: raises ValueError if it does not fit the model;
-    - `flops(tokens)`: FLOPs of scoring so many tokens at one layer;
+    - `flops(tokens)`: FLOPs of scoring so many tokens at one layer; where it is missing `experiments.schedule_quality`
+      counts the paper's MLP, and a scorer around it nothing;
     - `show(model, layers, prompts, answers)`: `evaluation` hands it every batch with its answers, see `OracleScorer`.
     """
 

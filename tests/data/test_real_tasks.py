@@ -173,6 +173,33 @@ def test_a_question_whose_paragraph_is_too_long_is_passed_over():
     assert [record["_id"].rsplit("-", 1)[1] for record in records] == [str(number) for number in range(len(records))]
 
 
+def test_a_question_that_leaves_room_for_no_sentence_is_passed_over():
+    def asked(name, words):
+        years = " ".join(f"In {year} it rained." for year in (1501, 1502, 1503, 1504))
+        text = f"It began in 1500. {years} {'It went on. ' * ((words - 20) // 3)}"
+        return Passage(name, text, ((f"When did {name} begin?", ("1500",)),))
+
+    others = [Passage(f"Other {n}", f"{'and so on ' * 30}to the end.") for n in range(6)]  # a sentence each
+    found = {
+        size: [record["input"] for record in real_records("documents_qa", [*sizes, *others], 200, words_of, 9)]
+        for size, sizes in {"both": [asked("short", 50), asked("long", 80)], "one": [asked("long", 80)]}.items()
+    }
+    assert found["both"] == found["one"] == ["When did long begin?"]
+    with pytest.raises(ValueError, match="record 0: the text is too short for 200 tokens"):
+        real_records("documents_qa", [asked("short", 50), *others], 200, words_of, 9)
+
+
+def test_the_limit_is_reached_although_questions_are_passed_over():
+    long = [Passage(passage.title, passage.text * 9, passage.questions) for passage in PASSAGES[:8]]
+    assert len(real_records("documents_qa", long + PASSAGES[8:], 220, words_of, 20)) == 20
+
+
+def test_a_document_that_stands_twice_costs_no_question():
+    again = Passage("Another article", PASSAGES[0].text, ())
+    asked = sum(len(passage.questions) for passage in PASSAGES)
+    assert len(real_records("documents_qa", [*PASSAGES, again], 220, words_of, 999)) == asked
+
+
 def test_what_is_not_there_is_told():
     with pytest.raises(ValueError, match="unknown task 'haystack'; known: needle, needle_multi, needle_rew"):
         real_records("haystack", PASSAGES, 100, words_of)

@@ -57,6 +57,11 @@ def test_the_table_says_what_was_missed():
     assert "+0.20 [+0.10, +0.30]" in text and text.count("\n") == 3
 
 
+def test_a_method_that_was_asked_no_task_of_the_goals_has_no_row():
+    text = goal_table([row(), row("random", task="needle_reworded")], 64)
+    assert "attention" in text and "random" not in text
+
+
 def test_a_table_of_stages_leaves_out_what_was_not_run():
     rows = [row(schedule="paper"), row("random", "paper", task="documents_qa")]
     text = stage_table(rows, 64, ["paper", "low"], ["random", "attention", "norm"])
@@ -78,10 +83,11 @@ def cut(layer, method="attention", stays=0.3, found=80.0, **options):
 def test_rows_of_one_cut_go_by_layer_and_one_score_may_have_two_names():
     several = row("bm25", "paper") | {"layers": [4, 7], "stays": None}
     full = row("full", "none") | {"layers": [], "stays": None}
-    rows = [cut(11, "strongest"), cut(7, "tuned"), several, cut(9, task="documents_qa"), full]
+    less = cut(7, "strongest", 0.15)
+    rows = [cut(11, "strongest"), cut(7, "tuned"), less, several, cut(9, task="documents_qa"), full]
     found = by_layer(rows, "needle", 64, {"bm25": ["bm25"], "strongest": ["strongest", "tuned"]})
     assert [*found] == ["full", "strongest"] and found["full"] == [full]
-    assert [each["layers"] for each in found["strongest"]] == [[7], [11]]
+    assert [(each["layers"], each["stays"]) for each in found["strongest"]] == [([7], 0.3), ([11], 0.3)]
 
 
 def test_the_figure_by_layer_names_what_stays_and_how_many_were_asked():
@@ -91,3 +97,8 @@ def test_the_figure_by_layer_names_what_stays_and_how_many_were_asked():
     assert [text.get_text() for text in axes.texts] == ["22%"] and axes.get_title().startswith("30% of the tokens stay")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full (n 20)", "attention (n 20)"]
     assert [*axes.containers[0].lines[0].get_ydata()] == [80.0, 90.0, 80.0]
+
+
+def test_a_figure_by_layer_needs_a_cut():
+    with pytest.raises(ValueError, match="no row of one cut"):
+        layer_curves({"full": [row("full", "none")]}, "score", "found, %")

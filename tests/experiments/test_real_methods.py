@@ -37,6 +37,7 @@ def test_each_method_stands_beside_the_full_model_on_its_own_records(tmp_path):
     assert (full["schedule"], full["method"], full["flops"], full["n"]) == ("none", "full", 1.0, 8)
     assert "difference" not in full["score"] and full["score"]["mean"] == 100
     assert (pruned["schedule"], pruned["method"], pruned["n"]) == ("paper", "attention, pooled over 7", 6)
+    assert (full["layers"], full["stays"]) == ([], None) and pruned["layers"][:2] == [4, 7] and pruned["stays"] is None
     assert pruned["flops"] > 1.1 and pruned["score"]["difference"]["mean"] == -50
     assert pruned["nll"]["difference"] == {"mean": 0.25, "ci95": [0.25, 0.25]}
 
@@ -229,7 +230,9 @@ def test_a_schedule_of_a_shipped_pruner_goes_by_its_own_name(tmp_path, monkeypat
     write(tmp_path, "some", "sdtp", [1.0] * 4, schedule=own.to_dict(), pool="sentences", pruner={"name": "m/tuned"})
     _, pruned = compare_methods(read_runs(tmp_path), CONFIG)
     assert (pruned["schedule"], pruned["method"]) == ("fast", "sdtp, tuned, by sentences")
+    assert (pruned["layers"], pruned["stays"]) == ([*own.layers], own.ratios[0])
 
 
 def test_a_row_that_was_ended_on_another_device_names_no_third_one():
-    assert _devices([{"device": "a GPU and a CPU"}, {"device": "a CPU"}]) == ["a GPU", "a CPU"]
+    rows = [{"device": "a GPU and a CPU"}, {"device": None}, {"device": "a CPU"}]
+    assert _devices(rows) == ["a GPU", "a CPU"]

@@ -26,7 +26,7 @@ def test_nothing_is_made_up_above_the_longest(full):
         expected_seconds(full, [200, 100])
 
 
-def test_the_table_has_both_limits():
+def test_the_table_has_both_estimates():
     """Full prefills of 0.5 and 1 second; half of the layers keep 358 of 1,024 tokens."""
     lines = length_table({"keep09": latency_document("keep09")}).splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]

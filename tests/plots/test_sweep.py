@@ -30,7 +30,7 @@ def bars(figure):
     return {bar.get_label(): bar for bar in figure.axes[0].containers}
 
 
-def test_speedup_shows_measured_limits_and_the_papers_points():
+def test_speedup_shows_measured_estimated_and_the_papers_points():
     figure = plots.speedup(documents(), "prefill")
     shown = lines(figure)
     assert shown["keep09"] == [[512, 1024], [1.25 + 512 / 8192, 1.25 + 1024 / 8192]]
@@ -42,10 +42,10 @@ def test_speedup_shows_measured_limits_and_the_papers_points():
     assert [1.25, 1.25] in dashed(total, "-")
 
 
-def test_speedup_of_files_without_limits_still_shows_the_prefills():
+def test_speedup_of_files_without_estimates_still_shows_the_prefills():
     assert dashed(plots.speedup(documents(limits=False)), "-")[1] == pytest.approx([2.0, 2.0], abs=0.01)
     assert "estimate: FLOPs, dense attention" not in lines(plots.speedup(documents(limits=False)))
-    assert not any(label.startswith("limit") for label in lines(plots.speedup(documents(limits=False), "total")))
+    assert not any(label.startswith("estimate") for label in lines(plots.speedup(documents(limits=False), "total")))
 
 
 def test_speedup_marks_where_it_breaks_even():

@@ -58,7 +58,7 @@ def test_latency_page_is_markdown_with_dashes_and_what_it_was_measured_on(tmp_pa
     assert any("scaled-mistral, bfloat16, a processor" in line and "128 new tokens" in line for line in lines)
 
 
-def test_notes_give_limits_break_even_and_growth(tmp_path):
+def test_notes_give_estimates_break_even_and_growth(tmp_path):
     files = write_sweep(tmp_path)
     late = {"prefill": 0.9, "total": 0.95, "decode": 1.0}
     edit(files["sdtp08"], lambda document: document["results"]["512"]["speedup"].update(late))

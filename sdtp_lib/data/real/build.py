@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from .filling import Length, NoRoom
+from .filling import Length, Unfit
 from .needles import needle, needle_multi, needle_reworded
 from .passages import Passage
 from .prose import prose_nll
@@ -35,8 +35,8 @@ def real_records(
         task: a key of BUILDERS.
         passages: of `read_passages`.
         length_of: record -> tokens of its whole prompt, as the model is asked it.
-        limit: None makes COUNT; a question is asked once, and not if its own paragraph is too long for a prompt, so of
-            `documents_qa` there may be fewer.
+        limit: None makes COUNT; a question is asked once, and not if it is `Unfit`, so of `documents_qa` there may be
+            fewer.
         seed: of everything that is drawn.
 
     Raises:
@@ -51,7 +51,7 @@ def real_records(
         check_questions(passages)
         numbers = drawn_questions(passages, f"{task}-{seed}")
     length = Length(tokens, lambda record: length_of({"dataset": task, "_id": "", **record}))
-    records, too_long = [], None
+    records, unfit = [], None
     for number in numbers:
         if len(records) == limit:
             break
@@ -59,13 +59,13 @@ def real_records(
         try:
             record = BUILDERS[task](random.Random(name), passages, length, number)
         except ValueError as error:
-            if task == "documents_qa" and isinstance(error, NoRoom):  # the next question may have a shorter paragraph
-                too_long = too_long or error
+            if task == "documents_qa" and isinstance(error, Unfit):  # the next question may do
+                unfit = unfit or error
                 continue
             raise ValueError(f"{task} record {len(records)}: {error}") from None
         records.append(record | {"dataset": task, "_id": name, "all_classes": None})
-    if too_long and not records:
-        raise ValueError(f"{task} record 0: {too_long}")
+    if unfit and not records:
+        raise ValueError(f"{task} record 0: {unfit}")
     return records
 
 

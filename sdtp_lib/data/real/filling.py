@@ -27,46 +27,51 @@ class Length:
     of: Callable[[dict], int]
 
 
-class NoRoom(ValueError):
-    """What is asked is longer than the whole prompt may be."""
+class Unfit(ValueError):
+    """What is asked fits no prompt of the wanted length, while something else might."""
 
 
-def fill(
-    pieces: Sequence[str],
-    make: Callable[[Sequence[str]], dict],
-    length: Length,
-    enough: bool = True,
-    tries: int = TRIES,
-) -> dict:
-    """The record with the most of `pieces`, from the first one on, whose prompt has at most the wanted tokens.
+def chosen(
+    pieces: Sequence[str], make: Callable[[Sequence[str]], dict], length: Length, tries: int = TRIES
+) -> list[int]:
+    """Which of `pieces`, from the first one on, the longest prompt has that is not longer than wanted.
 
     Where the next piece is too long, shorter ones among the `tries` behind it take the rest of the room.
 
     Args:
         make: pieces -> record.
-        enough: whether a prompt that is too short is an error.
 
     Raises:
-        NoRoom: if the prompt is too long without any of them.
-        ValueError: if the pieces are too short for the wanted length.
+        Unfit: if the prompt is too long without any of them.
     """
 
-    def fits(taken: Sequence[str]) -> bool:
-        return length.of(make(taken)) <= length.tokens
+    def fits(taken: Sequence[int]) -> bool:
+        return length.of(make([pieces[number] for number in taken])) <= length.tokens
 
     if not fits([]):
-        raise NoRoom(f"{length.tokens} tokens leave no room for text: the question alone takes "
-                     f"{length.of(make([]))}")  # fmt: skip
+        raise Unfit(f"{length.tokens} tokens leave no room for text: the question alone takes {length.of(make([]))}")
     most = 16  # twice as many pieces until they are too many: to count the tokens of all text takes long
-    while most < len(pieces) and fits(pieces[:most]):
+    while most < len(pieces) and fits(range(most)):
         most *= 2
-    count = bisect_left(range(1, min(most, len(pieces)) + 1), True, key=lambda n: not fits(pieces[:n]))
-    taken = list(pieces[:count])
-    for piece in pieces[count + 1 : count + 1 + tries]:
-        if fits([*taken, piece]):
-            taken.append(piece)
-    record = make(taken)
-    if enough and (found := length.of(record)) < LEAST * length.tokens:
+    count = bisect_left(range(1, min(most, len(pieces)) + 1), True, key=lambda n: not fits(range(n)))
+    taken = [*range(count)]
+    for number in range(count + 1, min(count + 1 + tries, len(pieces))):
+        if fits([*taken, number]):
+            taken.append(number)
+    return taken
+
+
+def fill(
+    pieces: Sequence[str], make: Callable[[Sequence[str]], dict], length: Length, tries: int = TRIES
+) -> dict:
+    """The record of the pieces that are `chosen`.
+
+    Raises:
+        Unfit: if there is no room for any.
+        ValueError: if the pieces are too short for the wanted length.
+    """
+    record = make([pieces[number] for number in chosen(pieces, make, length, tries)])
+    if (found := length.of(record)) < LEAST * length.tokens:
         raise ValueError(f"the text is too short for {length.tokens} tokens: all of it makes a prompt of {found}")
     return record
 

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from .filling import Length, fill, other_spans, place, stands_in
+from .filling import Length, Unfit, chosen, fill, other_spans, place, stands_in
 from .passages import Passage, pieces
 
 
@@ -25,6 +25,10 @@ def documents_qa(rng: random.Random, passages: Sequence[Passage], length: Length
 
     Args:
         asked: which passage, and which of its questions.
+
+    Raises:
+        Unfit: if its paragraph is too long, or what is left of the room too short for a sentence.
+        ValueError: if all documents are too short, or have too few spans like the answer.
     """
     gold, (question, answers) = passages[asked[0]], passages[asked[0]].questions[asked[1]]
     others = [passage for passage in passages if passage.title != gold.title]
@@ -37,11 +41,14 @@ def documents_qa(rng: random.Random, passages: Sequence[Passage], length: Length
         return {"context": context, "input": question, "answers": list(answers)}
 
     texts = [passage.text for passage in others]
-    record = fill(texts, make, length, enough=False)
-    taken = [text for text in texts if text in record["context"]]
-    cut = next((text for text in texts if text not in taken), "")
+    numbers = chosen(texts, make, length)
+    taken = [texts[number] for number in numbers]
+    cut = next((text for number, text in enumerate(texts) if number not in numbers), "")
     sentences = pieces([Passage("", cut)])
-    record = fill(sentences, lambda part: make([*taken, "".join(part).strip()] if part else taken), length)
+    try:
+        record = fill(sentences, lambda part: make([*taken, "".join(part).strip()] if part else taken), length)
+    except ValueError as error:
+        raise Unfit(str(error)) if cut else error from None  # no sentence of the document to be cut is short enough
     context = record["context"]
     known = [answer for passage in passages for other, (answer, *_) in passage.questions
              if other != question and passage.text in context]  # fmt: skip

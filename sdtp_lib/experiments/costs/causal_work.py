@@ -21,14 +21,14 @@ from ...results import markdown_table
 def attention_work(
     model: PreTrainedModel, schedule: PruningSchedule, lengths: Sequence[int], repeats: int = 3, seed: int = 0
 ) -> dict[int, dict[str, float]]:
-    """Seconds of one layer's sdpa attention over random states, causal and dense in turns, and the limits they imply.
+    """Seconds of one layer's sdpa attention over random states, causal and dense in turns, and estimates from them.
 
     A kernel that skips every pair above the diagonal takes half of the dense time, one that computes all and hides half
     takes all of it; kernels that skip whole blocks lie between, nearer to a half the longer the prompt.
 
     Args:
         model: gives heads, dtype and device.
-        schedule: whose prefill limit is stated.
+        schedule: whose prefill is estimated.
         lengths: of the prompts, in tokens; batch 1.
         repeats: timed calls of each kind, after one that is not.
 
@@ -63,8 +63,8 @@ def work_table(found: dict[int, dict[str, float]]) -> Markdown:
     return Markdown(markdown_table([
         {
             "tokens": tokens, "causal, ms": 1000 * row["causal"], "dense, ms": 1000 * row["dense"],
-            "pairs computed, %": 100 * row["executed"], "limit, causal": row["prefill_causal"],
-            "limit, as executed": row["prefill_executed"], "limit, dense": row["prefill_dense"],
+            "pairs computed, %": 100 * row["executed"], "estimate, causal": row["prefill_causal"],
+            "estimate, as executed": row["prefill_executed"], "estimate, dense": row["prefill_dense"],
         }
         for tokens, row in found.items()
     ], {"pairs computed, %": 0}))  # fmt: skip

@@ -78,6 +78,8 @@ def by_layer(
 ) -> dict[str, list[Mapping]]:
     """Label -> the rows of one cut that its methods have, by the layer that it is made at; first `full`, without one.
 
+    Of several rows at one layer that of most records is taken, and of these the one that keeps most.
+
     Args:
         scores: label -> methods that are the same score.
     """
@@ -85,7 +87,8 @@ def by_layer(
     found = {"full": [row for row in asked if row["method"] == "full"]}
     for label, methods in scores.items():
         own = [row for row in asked if len(row["layers"]) == 1 and row["method"] in methods]
-        found |= {label: sorted(own, key=lambda row: row["layers"])} if own else {}
+        best = {row["layers"][0]: row for row in sorted(own, key=lambda row: (row["n"], row["stays"]))}
+        found |= {label: [best[layer] for layer in sorted(best)]} if best else {}
     return found
 
 

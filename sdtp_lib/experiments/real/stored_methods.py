@@ -110,7 +110,8 @@ def methods_page(rows: Sequence[Mapping], about: Mapping[str, Any]) -> str:
 
 def _devices(rows: Sequence[Mapping]) -> list[str]:
     """What the rows ran on, each once; one that was begun on one device and ended on another names both."""
-    return list(dict.fromkeys(device for row in rows for device in row["device"].split(" and ")))
+    named = (device for row in rows for device in (row["device"] or "").split(" and "))
+    return [device for device in dict.fromkeys(named) if device]
 
 
 def _different(values: Sequence[Any]) -> Any:
