@@ -67,19 +67,20 @@ def said_of_cache(documents: Mapping[str, dict]) -> Markdown:
 
 def other_format(
     source: str | None, configs: Sequence[str], lengths: Sequence[int], profile: str, model_name: str, dtype: str,
-    revision: str | None = None, pruner: str | None = None, seed: int = 0,
+    revision: str | None = None, pruner: str | None = None, seed: int = 0, repeats: int = 1,
 ) -> dict[str, dict]:  # fmt: skip
-    """The prefill's sweep in another number format, one run of each side: schedule -> latency document.
+    """The prefill's sweep in another number format: schedule -> latency document.
 
     Args:
         source: profile whose stored sweep is shown; None times it now.
         model_name, revision, pruner: see `models.loading`.
+        repeats: timed runs of each side.
     """
 
     def run(folder: Path) -> None:
         model, _ = load_model(model_name, dtype=dtype, revision=revision)
         scorer = load_pruner(pruner, model, resolve_schedule(configs[0], model))
-        sweep(model, scorer, configs, lengths, mode="prefill", folder=folder, repeats=1, seed=seed,
+        sweep(model, scorer, configs, lengths, mode="prefill", folder=folder, repeats=repeats, seed=seed,
               profile_name=profile)  # fmt: skip
 
     return stored_or_swept(source, configs, f"{PREFILL_FOLDER}_{dtype}", profile, run)
