@@ -21,7 +21,7 @@ NOTEBOOKS = {stem: file.notebook for names, file in RESULT_FILES.items() if file
 OTHER = {name: None for name in NAMES if "/tuned/latency_results_" in name}
 OTHER |= {name: "latency_7b" for name in NAMES if name.startswith("h200_decode/")}
 STALE = (  # made from a tree with changes, at a commit that is gone, or with other parameters
-    "demo_full/pruner_ablation*", "demo_full/question_*", "demo_full/table[34]_*", "latency_cpu/prefill_float32/*",
+    "demo_full/pruner_ablation*", "demo_full/question_*", "demo_full/table[34]_*",
 )  # fmt: skip
 ASKED = ("limit", "num_samples", "repeats", "seeds", "tasks", "epochs", "fewshot", "tokens")
 
