@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def processes() -> int:
@@ -13,3 +14,10 @@ def processes() -> int:
 def is_main() -> bool:
     """Whether this process is the first of them, or alone."""
     return processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def leave_group() -> None:
+    """Leave torch's group of processes, if this one is in it: its threads end a process that exits over them."""
+    distributed = sys.modules.get("torch.distributed")  # not imported for a command that ran alone
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import Failed, sigterm_stops
-from ..launcher import is_main, processes
+from ..launcher import is_main, leave_group, processes
 from . import options as cli_options
 from .endings import BAD_INPUT, FAILED, complain, flush  # noqa: F401  (both are what callers compare with)
 
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cli_options.check_numbers(options)
             command(**options)
             flush()
+            leave_group()
     except (KeyboardInterrupt, Exception) as error:
         return complain(error, go_on)
     return 0
