@@ -50,7 +50,7 @@ class Measured:
     def n(self, *others: Measured) -> str:
         """On how many records it and its differences to others are: `384`, or `368 to 384`."""
         pairs = [pair for other in others for pair in self._pairs(other) if pair]
-        found = [row["n"] for row in self.rows] + [pair["score"].get("n", self.rows[0]["n"]) for pair in pairs]
+        found = [row["n"] for row in self.rows] + [pair["score"]["n"] for pair in pairs]
         return " to ".join(f"{n:,}" for n in sorted({min(found), max(found)}))
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mode
 
 from matplotlib.ticker import MaxNLocator
 
 from .kinds import LATER, PAPERS
-from .style import GREY, Figure, looks, new_figure, styled
+from .style import GREY, Figure, looks, new_figure, styled, whiskers
 
 
 @styled
@@ -29,12 +29,11 @@ def frontier_curves(curves: Mapping[str, Mapping[str, Sequence[Mapping]]], measu
         axes.axhline(0, color=GREY, linewidth=0.9)
         for name, rows in some.items():
             cells, flops = [row[measure]["difference"] for row in rows], [row["flops"] for row in rows]
-            spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
-            means, whiskers = [cell["mean"] for cell in cells], {"yerr": spread, "capsize": 2, "elinewidth": 0.8}
-            axes.errorbar(flops, means, label=name, **whiskers, **styles[name])
+            means, ends = [cell["mean"] for cell in cells], [cell["ci95"] for cell in cells]
+            whiskers(axes, flops, means, ends, label=name, **styles[name])
         axes.set(title=task, xlabel="FLOPs of the prefill, full / pruned", ylabel=label)
     found = {name: handle for axes in panels[0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    shown = [_entry(name, curves.values()) for name in found]
+    shown = [_entry(name, [row for some in curves.values() for row in some.get(name, ())]) for name in found]
     figure.legend(found.values(), shown, loc="outside upper center", ncols=2, fontsize="small")
     return figure
 
@@ -52,32 +51,31 @@ def layer_curves(curves: Mapping[str, Sequence[Mapping]], measure: str, label: s
     Raises:
         ValueError: if there is no row of one cut.
     """
-    figure, axes = new_figure(7.2, 4.2)
     cut = {name: rows for name, rows in curves.items() if name != "full"}
     if not cut:
         raise ValueError("there is no row of one cut to draw")
-    shares = [f"{row['stays']:.0%}" for rows in cut.values() for row in rows]
+    usual = mode(f"{row['stays']:.0%}" for rows in cut.values() for row in rows)
+    figure, axes = new_figure(7.2, 4.2)
     for row in curves["full"]:
         axes.axhline(row[measure]["mean"], color=GREY, label=f"full (n {row['n']})")
         axes.axhspan(*row[measure]["ci95"], color=GREY, alpha=0.12)
     for number, ((name, rows), look) in enumerate(zip(cut.items(), looks(cut), strict=True)):
         cells, layers = [row[measure] for row in rows], [row["layers"][0] for row in rows]
-        spread = [[abs(cell["mean"] - cell["ci95"][end]) for cell in cells] for end in (0, 1)]
-        means, entry = [cell["mean"] for cell in cells], _entry(name, [{name: rows}])
-        axes.errorbar(layers, means, label=entry, yerr=spread, capsize=2, elinewidth=0.8, **look | {"markersize": 8})
+        means, ends = [cell["mean"] for cell in cells], [cell["ci95"] for cell in cells]
+        whiskers(axes, layers, means, ends, label=_entry(name, rows), **look | {"markersize": 8})
         for row, layer, mean in zip(rows, layers, means, strict=True):
-            if (share := f"{row['stays']:.0%}") != mode(shares):
+            if (share := f"{row['stays']:.0%}") != usual:
                 axes.annotate(share, (layer, mean), (8, 4 - 12 * number), textcoords="offset points", size=8)
-    title = f"{mode(shares)} of the tokens stay where nothing else is said"
+    title = f"{usual} of the tokens stay where nothing else is said"
     axes.set(xlabel="layer of the cut", ylabel=label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper center", ncols=2, fontsize="small")
     return figure
 
 
-def _entry(name: str, panels: Iterable[Mapping[str, Sequence[Mapping]]]) -> str:
+def _entry(name: str, rows: Sequence[Mapping]) -> str:
     """A curve in the legend: its name, and how many records its points are of."""
-    asked = [row["n"] for some in panels for row in some.get(name, ())]
+    asked = [row["n"] for row in rows]
     return f"{name} (n {' to '.join(map(str, sorted({min(asked), max(asked)})))})"
 
 

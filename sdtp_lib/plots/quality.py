@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .. import paper
-from .style import SEQUENTIAL, Figure, line_styles, looks, new_figure, styled
+from .style import SEQUENTIAL, Figure, line_styles, looks, new_figure, styled, whiskers
 
 
 @styled
@@ -115,8 +115,8 @@ def _curve(axes, points: Sequence[Mapping], x: str, label: str, style: Mapping) 
     """Scores with their intervals against the points' `x`."""
     points = sorted(points, key=lambda point: point[x])
     scores = [point["score"] for point in points]
-    spread = [[abs(score - point["ci95"][end]) for score, point in zip(scores, points, strict=True)] for end in (0, 1)]
-    axes.errorbar([point[x] for point in points], scores, yerr=spread, capsize=2, elinewidth=0.8, label=label, **style)
+    ends = [point["ci95"] for point in points]
+    whiskers(axes, [point[x] for point in points], scores, ends, label=label, **style)
 
 
 def _finish(figure: Figure, axes, what: str, shown: str = "score (0 to 100)") -> Figure:

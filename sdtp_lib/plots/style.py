@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TypeVar
 import matplotlib
 import matplotlib.figure
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from .. import paths, results
@@ -109,6 +110,17 @@ def looks(names: Iterable[str]) -> list[dict]:
         else:
             found.append(next(others))
     return found
+
+
+def whiskers(axes: Axes, x: Sequence[float], means: Sequence[float], ends: Sequence[Sequence[float]], **look) -> None:
+    """A line of points, each with an interval around it.
+
+    Args:
+        ends: (low, high) of each point.
+        look: what `Axes.errorbar` takes besides.
+    """
+    spread = [[abs(mean - end[side]) for mean, end in zip(means, ends, strict=True)] for side in (0, 1)]
+    axes.errorbar(x, means, yerr=spread, **{"capsize": 2, "elinewidth": 0.8, **look})
 
 
 def line_styles(full: bool = False) -> list[dict]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from .. import paper
 from ..latency.break_even import break_even, scaling_exponent
 from ..latency.files import lookup, series
-from .style import GREY, PALETTE, Figure, looks, new_figure, styled
+from .style import GREY, PALETTE, Figure, looks, new_figure, styled, whiskers
 
 PARTS = {"prefill": "Prefill", "decode": "Decode", "total": "End to end"}
 PAPER = {"prefill": "prefill", "total": "end2end"}  # part -> as Table 2's columns begin
@@ -41,8 +41,7 @@ def latency(documents: Mapping[str, dict], part: str = "prefill") -> Figure:
         seconds = series(document, side, f"{part}_latency_seconds")
         spread = series(document, side, "spread", part)
         ends = [spread.get(length, (seconds[length],) * 2) for length in seconds]
-        bars = [[abs(s - end[which]) for s, end in zip(seconds.values(), ends, strict=True)] for which in (0, 1)]
-        axes.errorbar(list(seconds), list(seconds.values()), yerr=bars, capsize=3, label=name, **style)
+        whiskers(axes, list(seconds), list(seconds.values()), ends, capsize=3, elinewidth=None, label=name, **style)
         lengths |= set(seconds)
         slope = scaling_exponent(document, side, part)
         slopes += [] if slope is None else [f"{name} {slope:.2f}"]

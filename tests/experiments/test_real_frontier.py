@@ -29,8 +29,8 @@ def test_curves_part_the_paper_s_stages_from_others_and_ascend():
     assert {*found} == {"attention; the paper's stages", "attention; one cut", "random; one cut"}
     assert [each["flops"] for each in found["attention; one cut"]] == [1.6, 2.2]
     assert not curves(rows, "needle", 128, ["attention"])
-    assert not curves([row(schedule="[8]")], "needle", 64, ["attention"]), "a place that was not taken"
-    assert curves([row(schedule="[1] to 25%")], "needle", 64, ["attention"]), "all but a cut before the model"
+    assert not curves([cut(8)], "needle", 64, ["attention"]), "a place that was not taken"
+    assert curves([cut(1, stays=0.25)], "needle", 64, ["attention"]), "all but a cut before the model"
 
 
 @pytest.mark.parametrize(

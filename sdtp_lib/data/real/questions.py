@@ -48,7 +48,9 @@ def documents_qa(rng: random.Random, passages: Sequence[Passage], length: Length
     try:
         record = fill(sentences, lambda part: make([*taken, "".join(part).strip()] if part else taken), length)
     except ValueError as error:
-        raise Unfit(str(error)) if cut else error from None  # no sentence of the document to be cut is short enough
+        if not cut:
+            raise  # all documents are in it
+        raise Unfit(str(error)) from None  # no sentence of the document to be cut is short enough
     context = record["context"]
     known = [answer for passage in passages for other, (answer, *_) in passage.questions
              if other != question and passage.text in context]  # fmt: skip

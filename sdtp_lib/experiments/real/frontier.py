@@ -60,7 +60,7 @@ def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[st
         methods: as the table has them.
     """
     found: dict[str, list[Mapping]] = {}
-    cut = [row for row in rows if row["schedule"] != "none" and _is_drawn(row["schedule"])]
+    cut = [row for row in rows if row["schedule"] != "none" and _is_drawn(row)]
     chosen = [row for row in cut if row["task"] == task and row["tokens"] == tokens]
     for method in methods:
         for row in sorted((row for row in chosen if row["method"] == method), key=lambda row: row["flops"]):
@@ -69,8 +69,8 @@ def curves(rows: Iterable[Mapping], task: str, tokens: int, methods: Sequence[st
     return found
 
 
-def _is_drawn(schedule: str) -> bool:
-    return has_name(schedule) or schedule.startswith("[1] ")
+def _is_drawn(row: Mapping) -> bool:
+    return has_name(row["schedule"]) or row["layers"] == [1]
 
 
 def by_layer(
